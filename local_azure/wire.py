@@ -1,0 +1,61 @@
+"""What every service's HTTP application is made of."""
+
+import logging
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from local_azure.errors import ApiError
+
+logger = logging.getLogger("local_azure")
+
+Handler = Callable[[Request], Awaitable[Response]]
+ErrorRenderer = Callable[[Request, ApiError], Response]
+
+
+def route(method: str, path: str, handler: Handler) -> Route:
+    """A route that ignores the letter case of the path's fixed parts, as Azure does."""
+    made = Route(path, handler, methods=[method], include_in_schema=False)
+    made.path_regex = re.compile(made.path_regex.pattern, re.IGNORECASE)
+    if method != "HEAD" and made.methods:
+        made.methods.discard("HEAD")
+    return made
+
+
+def application(service: str, routes: Sequence[BaseRoute], render: ErrorRenderer) -> Starlette:
+    """A service: its routes, and its envelope for errors.
+
+    A request that no route takes is answered with a logged 501, never with a soft success.
+    """
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)  # noqa: S101  # registered for this class alone
+        return render(request, error)
+
+    async def unrouted(request: Request, error: Exception) -> Response:
+        logger.warning("%s: no route for %s %s", service, request.method, request.url.path)
+        return render(
+            request,
+            ApiError(501, "NotImplemented", f"local_azure has no {request.method} {request.url.path} in {service}."),
+        )
+
+    async def broken(request: Request, error: Exception) -> Response:
+        logger.error("%s: %s %s failed", service, request.method, request.url.path, exc_info=error)
+        return render(request, ApiError(500, "InternalServerError", "local_azure failed; its log says how."))
+
+    handlers: dict[Any, Any] = {ApiError: refused, HTTPException: unrouted, Exception: broken}
+    app = Starlette(routes=list(routes), exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return app
+
+
+def request_id() -> str:
+    """A fresh id for the headers `request-id`, `x-ms-request-id` and their like."""
+    return str(uuid.uuid4())
