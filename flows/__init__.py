@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Says in which order; reads like the README."""

@@ -62,7 +62,8 @@ def main(  # noqa: PLR0913  # one parameter per flag
 ) -> None:
     """Serve ARM, tokens, Batch with nodes, blobs and a GeoCatalog on loopback until SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for library in ("httpx", "uvicorn"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     if catalog and stac_upstream:
         _end(2, "give --catalog or --stac-upstream, not both")
     try:

@@ -1,1 +1,10 @@
-"""placeholder"""
+"""The nouns that two rooms share; imports no Prefect.
+
+clouds.py       the four clouds: addresses and token scopes
+settings.py     what differs between environments
+names.py        ids and Azure's limits on them
+query.py        what a harvest asks for
+manifest.py     what a harvest answers with, and where each part is kept
+changes.py      created, updated or unchanged
+errors.py       everything that can be said to a user when it fails
+"""

@@ -1,0 +1,204 @@
+"""The command line: `python flows/run.py [provision|harvest|teardown|sweep|status]`; with none, provision and harvest.
+
+The only place where flows meet `local_azure`: where no environment is named, one is started for the run.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # Python puts this file's folder on the path, not the checkout's root
+
+import typer  # noqa: E402  # after the path
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from flows.console import StandIn, guarded, story  # noqa: E402
+from spatiobatch.errors import ConfigurationError  # noqa: E402
+from spatiobatch.query import Content, Query, Runtime, query_from  # noqa: E402
+from spatiobatch.settings import ENVIRONMENT_VARIABLE, ScriptAccess, load_settings  # noqa: E402
+
+cli = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Build an Azure Batch environment and harvest a GeoCatalog on it. Without a command: provision, then harvest.",
+)
+out = Console(soft_wrap=True, highlight=False)
+
+Environment = Annotated[Path | None, typer.Option(help="TOML file of the environment, such as deployments/azure.toml.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Forget what the local_azure of earlier runs holds.")]
+ReplacePool = Annotated[
+    bool, typer.Option("--replace-pool", help="Delete and create the pool again where Azure cannot change it in place.")
+]
+Access = Annotated[
+    ScriptAccess | None, typer.Option(help="How nodes get scripts: as themselves, or by a 30-minute SAS.")
+]
+What = Annotated[Content, typer.Option(help="What to harvest.")]
+With = Annotated[Runtime, typer.Option(help="Which node script asks the catalog.")]
+Collections = Annotated[list[str] | None, typer.Option(help="Only this collection; repeatable.")]
+Interval = Annotated[
+    str | None, typer.Option(metavar="A/B", help="Only items of this interval; .. leaves an end open.")
+]
+Bbox = Annotated[str | None, typer.Option(metavar="W,S,E,N", help="Only items that meet this box, in degrees.")]
+Filter = Annotated[str | None, typer.Option(metavar="CQL2", help="Only items that this filter takes, text or JSON.")]
+Output = Annotated[Path | None, typer.Option(help="Folder for a copy of the archive.")]
+
+
+class _Later:
+    """Options of item harvests, which collections harvests have no use for."""
+
+    Resume = Annotated[str | None, typer.Option(metavar="HARVEST_ID", help="Go on with an unfinished item harvest.")]
+    Since = Annotated[str | None, typer.Option(metavar="last", help="Only items that changed since the last harvest.")]
+    Verify = Annotated[str | None, typer.Option(metavar="ids|none", help="How completeness of items is proven.")]
+    MaxItems = Annotated[int | None, typer.Option(min=1, help="Stop after this many items.")]
+    Rate = Annotated[float | None, typer.Option(min=0.001, help="STAC calls per second of the whole item harvest.")]
+
+
+@cli.command()
+def provision(
+    environment: Environment = None,
+    fresh: Fresh = False,
+    replace_pool: ReplacePool = False,
+    script_access: Access = None,
+) -> None:
+    """Build the environment, or bring it up to the settings."""
+    with _at(environment, fresh=fresh):
+        _provision(replace_pool=replace_pool, script_access=script_access)
+
+
+@cli.command()
+def harvest(
+    content: What = Content.collections,
+    runtime: With = Runtime.python,
+    collection: Collections = None,
+    datetime: Interval = None,
+    bbox: Bbox = None,
+    filter: Filter = None,
+    output: Output = None,
+    resume: _Later.Resume = None,
+    since: _Later.Since = None,
+    verify: _Later.Verify = None,
+    max_items: _Later.MaxItems = None,
+    requests_per_second: _Later.Rate = None,
+    environment: Environment = None,
+    fresh: Fresh = False,
+) -> None:
+    """Harvest the catalog; the environment must be there."""
+    query = query_from(
+        content=content, collections=tuple(collection or ()), datetime=datetime, bbox=bbox, filter=filter
+    )
+    later = (resume, since, verify, max_items, requests_per_second)
+    if content is Content.items or any(value is not None for value in later):
+        raise ConfigurationError("Item harvests and their options are not there yet: harvest --content collections.")
+    with _at(environment, fresh=fresh):
+        _harvest(query, runtime, output)
+
+
+@cli.command(name="all", hidden=True)
+def provision_and_harvest(
+    runtime: With = Runtime.python,
+    collection: Collections = None,
+    output: Output = None,
+    replace_pool: ReplacePool = False,
+    script_access: Access = None,
+    environment: Environment = None,
+    fresh: Fresh = False,
+) -> None:
+    """Build the environment and harvest the catalog's collections."""
+    query = query_from(collections=tuple(collection or ()))
+    with _at(environment, fresh=fresh):
+        _provision(replace_pool=replace_pool, script_access=script_access)
+        _harvest(query, runtime, output, script_access)
+
+
+@cli.command()
+def teardown(
+    yes: Annotated[str, typer.Option(metavar="NAME", help="The resource group's name, to be sure.")],
+    delete_results: Annotated[bool, typer.Option("--delete-results", help="Delete the harvests too.")] = False,
+    environment: Environment = None,
+    fresh: Fresh = False,
+) -> None:
+    """Remove what provisioning made, and nothing else."""
+    with _at(environment, fresh=fresh):
+        from flows.teardown import teardown as flow  # noqa: PLC0415  # Prefect takes seconds to import
+
+        with story("Removing"):
+            removed = flow(confirm=yes, delete_results=delete_results)
+        for name in removed or ["nothing: there is nothing of ours"]:
+            out.print(f"removed    {name}")
+
+
+@cli.command()
+def sweep(environment: Environment = None, fresh: Fresh = False) -> None:
+    """End jobs that earlier runs left behind."""
+    raise ConfigurationError("sweep is not there yet.")
+
+
+@cli.command()
+def status(environment: Environment = None, fresh: Fresh = False) -> None:
+    """Say what is there: the environment, its nodes, its active jobs."""
+    with _at(environment, fresh=fresh):
+        from tasks.clients import AzureClients  # noqa: PLC0415
+        from tasks.environment import describe  # noqa: PLC0415
+
+        for line in describe(AzureClients(load_settings())):
+            out.print(line)
+
+
+def _at(environment: Path | None, *, fresh: bool) -> StandIn:
+    """The environment that is named, or a stand-in for the time of the run."""
+    if environment:
+        os.environ[ENVIRONMENT_VARIABLE] = str(environment)
+    named = environment or os.environ.get(ENVIRONMENT_VARIABLE) or os.environ.get("SPATIOBATCH_SUBSCRIPTION_ID")
+    return StandIn(ROOT, needed=not named, fresh=fresh)
+
+
+def _provision(**options: Any) -> None:
+    from flows.provision import provision as flow  # noqa: PLC0415
+
+    settings = load_settings()
+    with story("Provisioning"):
+        changes = flow(**options)
+    out.print(f"[bold]Environment[/] {settings.resource_group} in {settings.location}")
+    for change in changes:
+        out.print(str(change), markup=False)
+
+
+def _harvest(query: Query, runtime: Runtime, output: Path | None, script_access: ScriptAccess | None = None) -> None:
+    from flows.harvest import harvest as flow  # noqa: PLC0415
+    from tasks.summary import collection_rows  # noqa: PLC0415
+
+    with story("Harvesting"):
+        done = flow(query, runtime, output.resolve() if output else None, script_access)
+    table = Table(
+        "id", "title", "extent", "licence", title=f"{len(done.collections)} collections", title_justify="left"
+    )
+    for row in collection_rows(done.collections):
+        table.add_row(*row.values())
+    out.print(table)
+    out.print(f"Harvest   {done.manifest.harvest_id}")
+    out.print(f"Archive   {done.archive}")
+    if done.output:
+        out.print(f"Output    {done.output}")
+    out.print(f"Artifact  {done.artifact}")
+
+
+def _with_command(arguments: list[str]) -> list[str]:
+    """The arguments with the subcommand first; `all` where there is none."""
+    commands = {command.name or command.callback.__name__ for command in cli.registered_commands if command.callback}
+    leading: list[str] = []
+    rest = list(arguments)
+    while rest and rest[0].split("=")[0] in ("--environment", "--fresh"):
+        takes_value = rest[0] == "--environment"
+        leading += rest[: 1 + takes_value]
+        rest = rest[1 + takes_value :]
+    if rest and (rest[0] in commands or rest[0] == "--help"):
+        return [rest[0], *leading, *rest[1:]]
+    return ["all", *leading, *rest]
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: cli(_with_command(sys.argv[1:]))))

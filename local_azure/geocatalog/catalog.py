@@ -1,0 +1,177 @@
+"""The catalog: collections and items in one read-only SQLite file, and the searches over it.
+
+Follows pgstac (https://github.com/stac-utils/pgstac): an item's range is its start and end if both
+are there, otherwise its `datetime`; the `datetime` parameter matches closed intervals that overlap;
+pages are sorted by `datetime` downwards, then `id` downwards, and continue after the item that the
+token names.
+
+Differences: items without a range are kept (they match no interval, and sort as null does in
+PostgreSQL); a range that ends before it starts is taken for its start; text sorts by code point.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from local_azure.geocatalog.filters import Condition, all_of, column
+from local_azure.geocatalog.geometry import relates
+from local_azure.geocatalog.times import instant
+
+_NEVER_NULL = {"id", "collection"}
+
+
+class TokenGoneError(Exception):
+    """The item that a token names is not in the catalog; pgstac answers this with status 500 too."""
+
+
+class SortKey(NamedTuple):
+    """One field to sort by."""
+
+    field: str
+    descending: bool
+
+
+@dataclass(frozen=True)
+class Page:
+    """Items as stored, and the token of the page that follows."""
+
+    bodies: list[bytes]
+    next_token: str | None
+
+
+@dataclass(frozen=True)
+class Search:
+    """Which items, in which order."""
+
+    conditions: tuple[Condition, ...] = ()
+    sort_keys: tuple[SortKey, ...] = ()
+    limit: int = 10
+    token: str | None = None
+
+    @property
+    def order(self) -> list[SortKey]:
+        """The sort keys, with what makes the order total."""
+        keys = list(self.sort_keys) or [SortKey("datetime", descending=True)]
+        if not any(key.field == "id" for key in keys):
+            keys.append(SortKey("id", descending=True))
+        return [*keys, SortKey("collection", keys[-1].descending)]
+
+
+class Catalog:
+    """Reads one catalog file, from any thread."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._threads = threading.local()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if not hasattr(self._threads, "connection"):
+            self._threads.connection = _open(self._file)
+        connection: sqlite3.Connection = self._threads.connection
+        return connection
+
+    def collections(self, limit: int, offset: int) -> list[bytes]:
+        """Some collections as stored, in the order of the source."""
+        rows = self._connection.execute(
+            "SELECT body FROM collections ORDER BY position LIMIT ? OFFSET ?", (limit, offset)
+        )
+        return [body for (body,) in rows]
+
+    def collection(self, collection_id: str) -> bytes | None:
+        """One collection as stored."""
+        row = self._connection.execute("SELECT body FROM collections WHERE id = ?", (collection_id,)).fetchone()
+        return row[0] if row else None
+
+    def item(self, collection_id: str, item_id: str) -> bytes | None:
+        """One item as stored."""
+        found = self._connection.execute(
+            "SELECT body FROM items WHERE collection = ? AND id = ?", (collection_id, item_id)
+        ).fetchone()
+        return found[0] if found else None
+
+    def page(self, search: Search) -> Page:
+        """The page of a search that its token names, the first without one.
+
+        Raises:
+            TokenGoneError: the token's item is not in the catalog.
+        """
+        keys = search.order
+        conditions = [*search.conditions, *self._after(search.token, keys)]
+        where = all_of(conditions)
+        order = ", ".join(_order(key) for key in keys)
+        rows = self._connection.execute(
+            f"SELECT collection, id, body FROM items WHERE {where.sql} ORDER BY {order} LIMIT ?",  # noqa: S608  # built from placeholders and checked names
+            (*where.values, search.limit + 1),
+        ).fetchall()
+        bodies = [body for _, _, body in rows[: search.limit]]
+        if len(rows) <= search.limit:
+            return Page(bodies, None)
+        collection_id, item_id, _ = rows[search.limit - 1]
+        return Page(bodies, f"next:{collection_id.decode()}:{item_id.decode()}")
+
+    def _after(self, token: str | None, keys: Sequence[SortKey]) -> Iterator[Condition]:
+        """What is true of the items behind the one that a token names."""
+        if token is None:
+            return
+        values = self._values(token, keys)
+        bound = _index_bound(keys[0], values[0])
+        if bound:
+            yield bound
+        alternatives = []
+        for i, key in enumerate(keys):
+            ties = [Condition(f"{column(tie.field)} IS ?", (values[n],)) for n, tie in enumerate(keys[:i])]
+            alternatives.append(all_of([*ties, _beyond(key, values[i])]))
+        yield Condition(
+            " OR ".join(f"({alternative.sql})" for alternative in alternatives),
+            tuple(value for alternative in alternatives for value in alternative.values),
+        )
+
+    def _values(self, token: str, keys: Sequence[SortKey]) -> list[Any]:
+        """The sort values of the item `next:<collection>:<id>`; both names may hold colons."""
+        names = token.removeprefix("next:")
+        columns = ", ".join(column(key.field) for key in keys)
+        for i, character in enumerate(names):
+            if character == ":":
+                row = self._connection.execute(
+                    f"SELECT {columns} FROM items WHERE collection = ? AND id = ?",  # noqa: S608  # checked names
+                    (names[:i], names[i + 1 :]),
+                ).fetchone()
+                if row:
+                    return [value.decode() if isinstance(value, bytes) else value for value in row]
+        raise TokenGoneError(f"The item of the token {token!r} does not exist.")
+
+
+def _order(key: SortKey) -> str:
+    direction = "DESC NULLS FIRST" if key.descending else "ASC NULLS LAST"
+    return f"{column(key.field)} {direction.split(maxsplit=1)[0] if key.field in _NEVER_NULL else direction}"
+
+
+def _beyond(key: SortKey, value: Any) -> Condition:
+    """What is true of a value behind `value`; null is greater than all, as in PostgreSQL."""
+    name = column(key.field)
+    if key.descending:
+        return Condition(f"{name} IS NOT NULL") if value is None else Condition(f"{name} < ?", (value,))
+    if value is None:
+        return Condition("FALSE")
+    return Condition(f"{name} > ? OR {name} IS NULL", (value,))
+
+
+def _index_bound(key: SortKey, value: Any) -> Condition | None:
+    """A bound that follows from the others, and that an index can serve."""
+    if value is None or (not key.descending and key.field not in _NEVER_NULL):
+        return None
+    return Condition(f"{column(key.field)} {'<=' if key.descending else '>='} ?", (value,))
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{file.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+    connection.text_factory = bytes
+    connection.execute("PRAGMA mmap_size = 2147483648")
+    connection.execute("PRAGMA case_sensitive_like = ON")
+    connection.create_function("instant", 1, instant, deterministic=True)
+    connection.create_function("relates", 3, relates, deterministic=True)
+    return connection

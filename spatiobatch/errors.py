@@ -1,0 +1,176 @@
+"""Everything that can be said to a user when it fails.
+
+    SpatiobatchError
+    ├── ConfigurationError            what can be known without asking a server; exit code 2
+    │   └── InvalidNameError
+    ├── OutputError                   the output folder cannot be written
+    ├── AccessDeniedError             Azure refused the operator
+    ├── ServiceError                  Azure answered with an error that a retry did not mend
+    ├── ProvisioningError
+    │   ├── QuotaTooSmallError
+    │   ├── PoolDriftError
+    │   ├── ForeignResourceError
+    │   ├── MissingGrantError
+    │   ├── NodeError
+    │   └── ProbeError
+    └── HarvestError
+        ├── NotProvisionedError
+        ├── TaskFailedError
+        ├── JobEndedError
+        ├── NotStacError
+        └── UnknownCollectionError
+
+Each carries data and builds its own message: what was asked, what is there, what to do.
+"""
+
+from collections.abc import Iterable
+
+
+class SpatiobatchError(Exception):
+    """The root of the tree."""
+
+    exit_code = 1
+
+
+class ConfigurationError(SpatiobatchError):
+    """A setting or argument that cannot be right."""
+
+    exit_code = 2
+
+
+class InvalidNameError(ConfigurationError):
+    """A name that Azure would refuse."""
+
+    def __init__(self, kind: str, name: str, rule: str) -> None:
+        super().__init__(f"{name!r} is no name for a {kind}: {rule}.")
+        self.kind, self.name, self.rule = kind, name, rule
+
+
+class OutputError(SpatiobatchError):
+    """The output folder cannot be written."""
+
+    def __init__(self, folder: object, reason: str) -> None:
+        super().__init__(
+            f"Cannot write the output to {folder}: {reason}. Name a folder that you may write with --output."
+        )
+
+
+class AccessDeniedError(SpatiobatchError):
+    """Azure refused the operator."""
+
+    def __init__(self, what: str, answer: str) -> None:
+        super().__init__(f"Azure refused to {what}: {answer}")
+
+
+class ServiceError(SpatiobatchError):
+    """Azure answered with an error that a retry did not mend."""
+
+    def __init__(self, what: str, answer: str) -> None:
+        super().__init__(f"Could not {what}: {answer}")
+
+
+class ProvisioningError(SpatiobatchError):
+    """The environment could not be built."""
+
+
+class QuotaTooSmallError(ProvisioningError):
+    """The pool asks for more cores than the Batch account may have."""
+
+    def __init__(self, account: str, location: str, what: str, needed_cores: int, quota_cores: int) -> None:
+        super().__init__(
+            f"The pool needs {needed_cores} {what} but Batch account {account} has a quota of {quota_cores}: "
+            f"request an increase to at least {needed_cores} {what} for this account in {location} "
+            "(Azure portal, the account's Quotas page), or set fewer pool_nodes or a smaller pool_vm_size."
+        )
+        self.account, self.needed_cores, self.quota_cores = account, needed_cores, quota_cores
+
+
+class PoolDriftError(ProvisioningError):
+    """A property of the pool that Azure fixes at creation differs."""
+
+    def __init__(self, pool: str, differences: dict[str, tuple[object, object]]) -> None:
+        listed = "; ".join(f"{name} is {there}, wanted {wanted}" for name, (there, wanted) in differences.items())
+        super().__init__(
+            f"Pool {pool} cannot be changed in place: {listed}. Run provision with --replace-pool to delete and "
+            "create it again (its running tasks end), or set the wanted values to what is there."
+        )
+        self.pool, self.differences = pool, differences
+
+
+class ForeignResourceError(ProvisioningError):
+    """A resource of somebody else's does not serve as it is."""
+
+    def __init__(self, kind: str, name: str, problem: str, remedy: str) -> None:
+        super().__init__(
+            f"The {kind} {name} was not made by spatiobatch and is used as it is, but {problem}: {remedy}."
+        )
+
+
+class MissingGrantError(ProvisioningError):
+    """A role assignment is missing that the operator may not make."""
+
+    def __init__(self, role: str, principal_id: str, principal_type: str, scope: str, why: str) -> None:
+        super().__init__(
+            f"{role} is missing on {scope} ({why}). Ask somebody who may assign roles to run: "
+            f'az role assignment create --role "{role}" --assignee-object-id {principal_id} '
+            f"--assignee-principal-type {principal_type} --scope {scope}"
+        )
+        self.role, self.principal_id, self.scope = role, principal_id, scope
+
+
+class NodeError(ProvisioningError):
+    """A node cannot take tasks: its start task failed, or it was never allocated."""
+
+    def __init__(self, pool: str, problem: str, stderr_tail: str = "") -> None:
+        said = f" Its stderr ends:\n{stderr_tail}" if stderr_tail else ""
+        super().__init__(f"Pool {pool} has no node that can take tasks: {problem}.{said}")
+
+
+class ProbeError(ProvisioningError):
+    """The probe task did not get through."""
+
+
+class HarvestError(SpatiobatchError):
+    """The harvest failed."""
+
+
+class NotProvisionedError(HarvestError):
+    """There is no environment to harvest with."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(f"{missing}. Build the environment first: python flows/run.py provision")
+
+
+class TaskFailedError(HarvestError):
+    """A Batch task failed."""
+
+    def __init__(self, job: str, task: str, outcome: str, node: str | None, stderr_tail: str | None) -> None:
+        where = f" on node {node}" if node else ""
+        said = f"its stderr ends:\n{stderr_tail}" if stderr_tail else "it left no stderr"
+        super().__init__(f"Task {task} of job {job} {outcome}{where}; {said}")
+        self.job, self.task, self.node, self.stderr_tail = job, task, node, stderr_tail
+
+
+class JobEndedError(HarvestError):
+    """The job ended before its tasks did."""
+
+    def __init__(self, job: str, state: str, reason: str | None, unfinished: int) -> None:
+        super().__init__(
+            f"Job {job} is {state} ({reason or 'no reason given'}) with {unfinished} unfinished tasks: "
+            "run the harvest again, with a larger job_wall_clock_minutes if the reason is MaxWallClockTimeExpiry."
+        )
+
+
+class NotStacError(HarvestError):
+    """What the node brought is no STAC."""
+
+    def __init__(self, task: str, problem: str) -> None:
+        super().__init__(f"The answer of task {task} is not a list of STAC collections: {problem}.")
+
+
+class UnknownCollectionError(HarvestError):
+    """A collection was asked for that the catalog does not have."""
+
+    def __init__(self, unknown: Iterable[str], known: Iterable[str]) -> None:
+        names = ", ".join(sorted(known)) or "none at all"
+        super().__init__(f"The catalog has no collection {', '.join(sorted(unknown))}; it has {names}.")

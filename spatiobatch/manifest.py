@@ -1,0 +1,114 @@
+"""What a harvest answers with, and where each part of it is kept."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from spatiobatch.names import path_segment
+from spatiobatch.query import Query
+
+SCHEMA_VERSION = "1.0"
+
+
+class Kind(StrEnum):
+    """Whether a harvest holds everything or only what changed."""
+
+    full = "full"
+    increment = "increment"
+
+
+class CollectionTotals(BaseModel):
+    """What was found in one collection; counts of items."""
+
+    model_config = ConfigDict(frozen=True)
+
+    items: int = 0
+    duplicates: int = 0
+    dirty: int = 0
+    arrived: int = 0
+    deleted: int = 0
+    unsettled: int = 0
+
+
+class Changes(BaseModel):
+    """What differs from the harvest that `base` names; counts of items."""
+
+    model_config = ConfigDict(frozen=True)
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+
+
+class Cost(BaseModel):
+    """What the harvest took."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node_seconds: float
+    calls: int | None = None
+    """STAC calls; None where the nodes did not count them."""
+    throttled: int | None = None
+    """Calls that were answered with 429 or 503; None likewise."""
+
+
+class Manifest(BaseModel):
+    """The receipt of a whole harvest."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    schema_version: str = SCHEMA_VERSION
+    harvest_id: str
+    kind: Kind = Kind.full
+    base: str | None = None
+    complete: bool
+    verified: bool
+    """Whether completeness was checked: of collections, that every page was followed to the last."""
+    query: Query
+    collections: dict[str, CollectionTotals]
+    shards: int = 0
+    started: datetime
+    finished: datetime
+    versions: dict[str, str] = Field(default_factory=dict)
+    changes: Changes | None = None
+    cost: Cost
+
+
+class Layout:
+    """Where the parts of a harvest are, in the results container and below an output folder alike."""
+
+    def __init__(self, harvest_id: str) -> None:
+        self.root = f"harvests/{harvest_id}"
+        self.manifest = f"{self.root}/manifest.json"
+        self.collections = f"{self.root}/collections.json"
+
+    def logs(self, task: str) -> str:
+        """Folder of a task's stdout.txt and stderr.txt."""
+        return f"{self.root}/logs/{path_segment(task)}"
+
+
+def readable_extent(collection: dict[str, Any]) -> str:
+    """A STAC collection's extent on one line: its interval, and its box in degrees."""
+    extent = collection.get("extent") or {}
+    interval = ((extent.get("temporal") or {}).get("interval") or [[None, None]])[0]
+    start, end = (str(moment)[:10] if moment else ".." for moment in interval)
+    box = ((extent.get("spatial") or {}).get("bbox") or [[]])[0]
+    return f"{start}/{end}" + (f" [{', '.join(f'{number:g}' for number in box)}]" if box else "")
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """What a harvest flow returns: the manifest, and where to look."""
+
+    manifest: Manifest
+    collections: list[dict[str, Any]]
+    archive: str
+    """Address of the manifest in the results container."""
+    artifact: str
+    """Key of the Prefect artifact."""
+    output: Path | None
+    """The manifest in the output folder, where one was named."""

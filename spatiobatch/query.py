@@ -1,0 +1,136 @@
+"""What a harvest asks a catalog for."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from spatiobatch.errors import ConfigurationError
+
+CollectionId = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+
+
+class Content(StrEnum):
+    """What is harvested."""
+
+    collections = "collections"
+    items = "items"
+
+
+class Runtime(StrEnum):
+    """Which of the node scripts runs."""
+
+    python = "python"
+    bash = "bash"
+
+
+def _interval(text: Any) -> Any:
+    """`A/B` with RFC 3339 instants, dates or `..`, brought to one form in UTC."""
+    if not isinstance(text, str):
+        return text
+    ends = text.split("/")
+    if len(ends) != 2:
+        raise ValueError(
+            "an interval is two instants with a slash between: 2024-01-01/2024-02-01, one of them may be .."
+        )
+    start, end = (None if end in ("", "..") else _instant(end) for end in ends)
+    if start is None and end is None:
+        raise ValueError("an interval that is open at both ends says nothing: leave it out")
+    if start and end and start >= end:
+        raise ValueError(f"the interval ends at {ends[1]}, which is not after its start {ends[0]}")
+    return "/".join(_rfc3339(moment) if moment else ".." for moment in (start, end))
+
+
+def _instant(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no RFC 3339 instant such as 2024-01-31 or 2024-01-31T12:00:00Z") from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _box(value: Any) -> Any:
+    """Four numbers, west,south,east,north, in degrees; west of 180 may exceed east across the antimeridian."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if value is None:
+        return None
+    try:
+        west, south, east, north = (float(number) for number in value)
+    except (TypeError, ValueError) as error:
+        raise ValueError("a bbox is four numbers, west,south,east,north: -10.5,35,5,44") from error
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
+        raise ValueError(
+            "longitudes lie between -180 and 180, latitudes between -90 and 90, and south is not above north"
+        )
+    return (west, south, east, north)
+
+
+Interval = Annotated[str, BeforeValidator(_interval)]
+Box = Annotated[tuple[float, float, float, float], BeforeValidator(_box)]
+
+
+class Query(BaseModel):
+    """What to harvest. Everything left empty means: all of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    content: Content = Field(Content.collections, title="Content", description="Collections, or the items in them.")
+    collections: tuple[CollectionId, ...] = Field(
+        (), title="Collections", description="Ids of the collections to harvest; all where empty.", examples=[["naip"]]
+    )
+    datetime: Interval | None = Field(
+        None,
+        title="Interval",
+        description="Items of this interval, its end excluded; .. leaves an end open.",
+        examples=["2024-01-01/2024-02-01", "2024-01-01/.."],
+    )
+    bbox: Box | None = Field(
+        None,
+        title="Bounding box",
+        description="Items that meet this box: west, south, east, north in degrees.",
+        examples=[[-10.5, 35, 5, 44]],
+    )
+    filter: str | None = Field(
+        None, title="CQL2 filter", description="As text or JSON.", examples=["eo:cloud_cover < 10"]
+    )
+
+    @model_validator(mode="after")
+    def _items_only(self) -> Self:
+        narrowed = [name for name in ("datetime", "bbox", "filter") if getattr(self, name) is not None]
+        if narrowed and self.content is Content.collections:
+            raise ValueError(f"{' and '.join(narrowed)} can narrow items only: ask for content items, or leave it out")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that are the same for the same question, whatever the order of its collections."""
+        question = self.model_dump(mode="json") | {"collections": sorted(set(self.collections))}
+        return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def query_from(**values: Any) -> Query:
+    """A query from a user's words.
+
+    Raises:
+        ConfigurationError: they make no sense; one sentence says which and why.
+    """
+    try:
+        return Query(**values)
+    except ValidationError as error:
+        raise ConfigurationError(first_problem(error)) from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """One sentence for the first thing that pydantic found wrong."""
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    sentence = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {sentence}" if where else sentence

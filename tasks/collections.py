@@ -1,0 +1,77 @@
+"""The catalog's collections, as a node brought them."""
+
+import json
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from azure.batch.models import BatchTask, BatchTaskCreateOptions
+from prefect import task
+
+from spatiobatch.errors import NotStacError, UnknownCollectionError
+from spatiobatch.manifest import CollectionTotals, Cost, Layout, Manifest
+from spatiobatch.query import Query, Runtime
+from tasks.clients import AzureClients
+from tasks.environment import Environment
+from tasks.node_task import node_task
+
+TASK_ID = "collections"
+SCRIPTS = {Runtime.python: "list_collections.py", Runtime.bash: "list_collections.sh"}
+_REQUIRED = ("id", "type", "stac_version", "description", "license", "extent", "links")
+"""https://github.com/radiantearth/stac-spec/blob/v1.0.0/collection-spec/collection-spec.md#collection-fields"""
+
+
+def collections_task(
+    azure: AzureClients, environment: Environment, harvest_id: str, runtime: Runtime
+) -> BatchTaskCreateOptions:
+    """The Batch task that asks for all collections."""
+    return node_task(azure, environment, TASK_ID, script=SCRIPTS[runtime], logs=Layout(harvest_id).logs(TASK_ID))
+
+
+@task(name="read collections")
+def parse_collections(stdout: bytes, query: Query) -> list[dict[str, Any]]:
+    """The collections that the query asks for, in the catalog's order.
+
+    Raises:
+        NotStacError: the output is not a list of STAC collections.
+        UnknownCollectionError: the query names one that is not among them.
+    """
+    try:
+        collections = json.loads(stdout)["collections"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotStacError(TASK_ID, f"no JSON object with a list named collections ({error})") from error
+    for number, collection in enumerate(collections):
+        _check(number, collection)
+    known = {collection["id"] for collection in collections}
+    unknown = set(query.collections) - known
+    if unknown:
+        raise UnknownCollectionError(unknown, known)
+    return [collection for collection in collections if not query.collections or collection["id"] in query.collections]
+
+
+def manifest_of(
+    collections: list[dict[str, Any]], query: Query, harvest_id: str, started: datetime, ended: list[BatchTask]
+) -> Manifest:
+    """The manifest of a collections harvest; `ended` are its Batch tasks."""
+    ran = [task.execution_info for task in ended]
+    return Manifest(
+        harvest_id=harvest_id,
+        complete=True,
+        verified=True,
+        query=query,
+        collections={collection["id"]: CollectionTotals() for collection in collections},
+        started=started,
+        finished=datetime.now(UTC),
+        versions={package: version(package) for package in ("spatiobatch", "prefect", "azure-batch")},
+        cost=Cost(node_seconds=sum((info.end_time - info.start_time).total_seconds() for info in ran)),
+    )
+
+
+def _check(number: int, collection: Any) -> None:
+    if not isinstance(collection, dict):
+        raise NotStacError(TASK_ID, f"entry {number} is no object")
+    missing = [name for name in _REQUIRED if name not in collection]
+    if missing:
+        raise NotStacError(TASK_ID, f"entry {number} ({collection.get('id', 'no id')}) lacks {', '.join(missing)}")
+    if collection["type"] != "Collection":
+        raise NotStacError(TASK_ID, f"entry {number} ({collection['id']}) is a {collection['type']}")

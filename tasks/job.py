@@ -1,0 +1,174 @@
+"""A Batch job: opened, filled, waited for, closed."""
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from azure.batch import BatchClient
+from azure.batch.models import (
+    BatchJob,
+    BatchJobConstraints,
+    BatchJobCreateOptions,
+    BatchMetadataItem,
+    BatchPoolInfo,
+    BatchTask,
+    BatchTaskCreateOptions,
+    BatchTaskGroup,
+)
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from prefect.logging import get_run_logger
+
+from spatiobatch.errors import HarvestError, JobEndedError
+from spatiobatch.names import MANAGED_BY, job_id
+from tasks.clients import AzureClients, azure_task, code_of
+from tasks.environment import Environment
+
+_MOST_PER_CALL = 100
+_MOST_BYTES_PER_CALL = 900_000
+"""Batch takes 100 tasks and 1 MB per call (https://learn.microsoft.com/rest/api/batchservice/task/add-collection)."""
+_SUBMIT_SECONDS = 600
+_TRY_AGAIN = ("servererror",)
+
+
+@azure_task("open job")
+def open_job(azure: AzureClients, environment: Environment, purpose: str) -> str:
+    """Create the job of a harvest or probe, or attach to it while it is active.
+
+    A job that has ended takes no more tasks and never comes back: the next attempt follows it.
+    """
+    batch = azure.batch(environment.batch_endpoint)
+    attempt = 1
+    while True:
+        name = job_id(purpose, attempt)
+        try:
+            batch.create_job(_job(azure, name, purpose))
+            return name
+        except ResourceExistsError as error:
+            if code_of(error) not in ("JobExists", ""):
+                raise
+        if batch.get_job(name).state == "active":
+            return name
+        attempt += 1
+
+
+def _job(azure: AzureClients, name: str, purpose: str) -> BatchJobCreateOptions:
+    return BatchJobCreateOptions(
+        id=name,
+        pool_info=BatchPoolInfo(pool_id=azure.settings.pool),
+        constraints=BatchJobConstraints(
+            max_wall_clock_time=timedelta(minutes=azure.settings.job_wall_clock_minutes), max_task_retry_count=0
+        ),
+        all_tasks_complete_mode="noaction",
+        metadata=[
+            BatchMetadataItem(name="managed-by", value=MANAGED_BY),
+            BatchMetadataItem(name="purpose", value=purpose),
+        ],
+    )
+
+
+@azure_task("submit tasks")
+def submit_tasks(
+    azure: AzureClients, environment: Environment, job: str, tasks: Sequence[BatchTaskCreateOptions]
+) -> None:
+    """Submit all tasks of a job; one that is there already counts if it is the same.
+
+    With a deadline, and a look at every task's own answer: the SDK's `create_tasks` asks a failing service for ever.
+
+    Raises:
+        HarvestError: Batch refuses a task, or does not take all of them within ten minutes.
+    """
+    batch = azure.batch(environment.batch_endpoint)
+    deadline = time.monotonic() + _SUBMIT_SECONDS
+    waiting = list(tasks)
+    while waiting:
+        again: list[BatchTaskCreateOptions] = []
+        for chunk in _chunks(waiting):
+            again += _add(batch, job, chunk)
+        if again and time.monotonic() > deadline:
+            raise HarvestError(f"Batch took all but {len(again)} tasks of job {job} within {_SUBMIT_SECONDS} seconds.")
+        if again:
+            time.sleep(1)
+        waiting = again
+
+
+def _chunks(tasks: Sequence[BatchTaskCreateOptions]) -> Iterator[list[BatchTaskCreateOptions]]:
+    chunk: list[BatchTaskCreateOptions] = []
+    size = 0
+    for task in tasks:
+        weight = len(str(task.as_dict()).encode())
+        if chunk and (len(chunk) == _MOST_PER_CALL or size + weight > _MOST_BYTES_PER_CALL):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(task)
+        size += weight
+    if chunk:
+        yield chunk
+
+
+def _add(batch: BatchClient, job: str, chunk: list[BatchTaskCreateOptions]) -> list[BatchTaskCreateOptions]:
+    """Submit one chunk; the tasks that Batch may take at another try come back."""
+    by_id = {task.id: task for task in chunk}
+    again = []
+    for result in batch.create_task_collection(job, BatchTaskGroup(task_values=chunk)).result_values:
+        if result.error is None:
+            continue
+        task = by_id[result.task_id]
+        if result.error.code == "TaskExists":
+            if batch.get_task(job, task.id).command_line != task.command_line:
+                raise HarvestError(f"Job {job} has another task {task.id}: end that job, then harvest again.")
+        elif str(result.status).lower() in _TRY_AGAIN:
+            again.append(task)
+        else:
+            message = result.error.message.value if result.error.message else ""
+            raise HarvestError(f"Batch refused task {task.id} of job {job}: {result.error.code} {message}")
+    return again
+
+
+@azure_task("wait for tasks")
+def wait_for_tasks(azure: AzureClients, environment: Environment, job: str, expected: int) -> list[BatchTask]:
+    """Wait until all tasks of a job are completed, at two calls per look however many they are.
+
+    Raises:
+        JobEndedError: the job ended first; its queued tasks would stay active for ever.
+    """
+    logger = get_run_logger()
+    batch = azure.batch(environment.batch_endpoint)
+    last = ""
+    while True:
+        state = batch.get_job(job)
+        counts = batch.get_job_task_counts(job).task_counts
+        now = f"{counts.completed} of {expected} tasks are done, {counts.running} running, {counts.active} waiting"
+        if now != last:
+            logger.info(now)
+            last = now
+        if counts.completed >= expected:
+            return list(batch.list_tasks(job))
+        if state.state != "active":
+            raise _ended(state, expected - counts.completed)
+        time.sleep(azure.settings.poll_seconds)
+
+
+def _ended(job: BatchJob, unfinished: int) -> JobEndedError:
+    reason = job.execution_info.termination_reason if job.execution_info else None
+    return JobEndedError(job.id, getattr(job.state, "value", job.state), reason, unfinished)
+
+
+@azure_task("close job")
+def close_job(azure: AzureClients, environment: Environment, job: str) -> None:
+    """End the job, and delete it if the settings say so: an active job that nobody needs uses up the quota.
+
+    One that is gone or has ended is fine.
+    """
+    batch = azure.batch(environment.batch_endpoint)
+    try:
+        if azure.settings.job_end == "delete":
+            batch.begin_delete_job(job, polling_interval=azure.settings.poll_seconds)
+        else:
+            batch.begin_terminate_job(
+                job, options={"terminateReason": "HarvestEnded"}, polling_interval=azure.settings.poll_seconds
+            )
+    except ResourceNotFoundError:
+        return
+    except HttpResponseError as error:
+        if code_of(error) not in ("JobCompleted", "JobTerminating", "JobBeingDeleted"):
+            raise

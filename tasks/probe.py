@@ -1,0 +1,106 @@
+"""The probe: a task that proves on a node that every grant works.
+
+It reads its script, calls the GeoCatalog and writes a result, all as the nodes' identity. Role assignments take up to
+ten minutes to work and Batch does not ask again for a script that was refused: for a while a refusal means "not yet".
+"""
+
+import json
+import time
+
+from azure.batch.models import BatchTask
+from azure.core.exceptions import HttpResponseError
+from prefect.logging import get_run_logger
+
+from spatiobatch.errors import MissingGrantError, ProbeError, TaskFailedError
+from spatiobatch.names import digest
+from tasks.clients import AzureClients, azure_task, found
+from tasks.environment import Environment
+from tasks.job import close_job, open_job, submit_tasks, wait_for_tasks
+from tasks.logs import check_succeeded, read_log
+from tasks.node_task import node_task, results_url
+from tasks.storage import blob_name, when_granted
+
+SCRIPT = "probe.py"
+REFUSED_EXIT_CODE = 10
+"""With this `probe.py` says that it was refused and that a grant may still be spreading."""
+_REFUSED_DOWNLOADS = {"BlobAccessDenied", "ResourceContainerAccessDenied", "ContainerAccessDenied"}
+
+
+@azure_task("probe")
+def probe(azure: AzureClients, environment: Environment, principal_id: str) -> None:
+    """Run the probe until it gets through.
+
+    Raises:
+        MissingGrantError: a refusal outlasted `grant_timeout_minutes`.
+        ProbeError: the probe failed in another way.
+    """
+    logger = get_run_logger()
+    deadline = time.monotonic() + azure.settings.grant_timeout_minutes * 60
+    while True:
+        refusal = _attempt(azure, environment)
+        if refusal is None:
+            return
+        if time.monotonic() > deadline:
+            raise _missing_grant(azure, principal_id, refusal)
+        logger.info("the nodes' roles are still spreading: %s", refusal)
+        time.sleep(azure.settings.poll_seconds)
+
+
+@azure_task("look for a probe")
+def probed(azure: AzureClients, environment: Environment) -> bool:
+    """Whether a probe of this very environment got through before."""
+    container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
+    blob = when_granted(azure, "read the probe's result", lambda: found(container.download_blob, _result(environment)))
+    return blob is not None and json.loads(blob.readall()).get("geocatalog") == "ok"
+
+
+def _result(environment: Environment) -> str:
+    return f"{_folder(environment)}/result.json"
+
+
+def _folder(environment: Environment) -> str:
+    parts = (environment.identity_id, environment.geocatalog_url, environment.blob_endpoint, blob_name(SCRIPT))
+    return f"probe/{digest('|'.join(parts).lower(), 16)}"
+
+
+def _attempt(azure: AzureClients, environment: Environment) -> str | None:
+    """Run the probe once; None when it got through, else what was refused."""
+    purpose = _folder(environment).replace("/", "-")
+    variables = {"PROBE_RESULT_URL": f"{results_url(azure, environment)}/{_result(environment)}"}
+    task = node_task(azure, environment, "probe", script=SCRIPT, logs=_folder(environment), variables=variables)
+    job = when_granted(azure, "create a Batch job", lambda: open_job.fn(azure, environment, purpose))
+    try:
+        submit_tasks.fn(azure, environment, job, [task])
+        (ended,) = wait_for_tasks.fn(azure, environment, job, 1)
+        return _judge(azure, environment, job, ended)
+    finally:
+        close_job.fn(azure, environment, job)
+
+
+def _judge(azure: AzureClients, environment: Environment, job: str, task: BatchTask) -> str | None:
+    info = task.execution_info
+    if info.failure_info and info.failure_info.code in _REFUSED_DOWNLOADS and info.exit_code is None:
+        return f"script: {info.failure_info.code}"
+    if info.exit_code == REFUSED_EXIT_CODE:
+        said = read_log(azure, environment, job, task.id, f"{_folder(environment)}/stdout.txt")
+        return said.decode(errors="replace").strip() if said else "the probe was refused and left no output"
+    if info.failure_info and info.failure_info.code == "FileUploadAccessDenied" and info.exit_code == 0:
+        return "logs: FileUploadAccessDenied"
+    try:
+        check_succeeded(azure, environment, job, task, _folder(environment))
+    except TaskFailedError as error:
+        raise ProbeError(f"The environment is built but its probe did not get through. {error}") from error
+    except HttpResponseError as error:
+        raise ProbeError(f"The environment is built but its probe's log cannot be read: {error.message}") from error
+    return None
+
+
+def _missing_grant(azure: AzureClients, principal_id: str, refusal: str) -> MissingGrantError:
+    settings = azure.settings
+    why = f"the probe was refused for {settings.grant_timeout_minutes:g} minutes: {refusal}"
+    if '"geocatalog": "ok"' not in refusal and "geocatalog" in refusal:
+        return MissingGrantError(
+            settings.geocatalog_role, principal_id, "ServicePrincipal", settings.geocatalog_id or "the GeoCatalog", why
+        )
+    scope = settings.arm_id("Microsoft.Storage/storageAccounts", settings.storage_account_name)
+    return MissingGrantError("Storage Blob Data Contributor", principal_id, "ServicePrincipal", scope, why)
