@@ -91,8 +91,8 @@ class TokenAuthority:
         }
         return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": "local_azure"})
 
-    def principal(self, request: Request, service: str) -> Principal:
-        """The caller of a request to one of the `AUDIENCES`.
+    def principal(self, request: Request, service: str, *, address: str = "") -> Principal:
+        """The caller of a request to one of the `AUDIENCES`, or to a service that is named by its address.
 
         Raises:
             ApiError: 401 when the token is missing, foreign, expired or meant for another service.
@@ -108,7 +108,7 @@ class TokenAuthority:
             raise self._refusal("the access token has expired") from error
         except jwt.InvalidTokenError as error:
             raise self._refusal("the access token was not issued by this tenant") from error
-        if not _same_audience(claims["aud"], AUDIENCES[service]):
+        if not _same_audience(claims["aud"], AUDIENCES[service] + ((address,) if address else ())):
             raise self._refusal(f"the access token is for {claims['aud']}, not for {AUDIENCES[service][0]}")
         principal = self.find(claims["oid"])
         if principal is None:

@@ -70,7 +70,7 @@ def geocatalog_url(azure: AzureClients) -> str:
     if not settings.geocatalog_id:
         raise ConfigurationError("No GeoCatalog: set geocatalog_id (SPATIOBATCH_GEOCATALOG_ID) to its ARM id.")
     try:
-        resource = azure.resources.resources.get_by_id(settings.geocatalog_id, _GEOCATALOG_API)
+        resource = azure.resources.resources.get_by_id(settings.geocatalog_id, api_version=_GEOCATALOG_API)
     except ResourceNotFoundError as error:
         raise ProvisioningError(
             f"There is no GeoCatalog {settings.geocatalog_id}: set geocatalog_id to the id that "

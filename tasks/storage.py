@@ -27,6 +27,8 @@ from tasks.ownership import missing_tags, ours
 
 SCRIPTS = Path(__file__).parent.parent / "task_scripts"
 """The node scripts of this checkout."""
+TASK_SCRIPTS = ("list_collections.py", "list_collections.sh", "probe.py")
+"""Those that tasks fetch as blobs; the start script travels in the pool's start task."""
 
 _SECURITY = {"minimum_tls_version": "TLS1_2", "allow_blob_public_access": False, "allow_shared_key_access": False}
 _SAS_LIFE = timedelta(minutes=30)
@@ -92,8 +94,9 @@ def upload_scripts(azure: AzureClients, blob_endpoint: str) -> list[Change]:
     """Upload the node scripts that are not there yet, each named by its content."""
     container = azure.blobs(blob_endpoint).get_container_client(azure.settings.scripts_container)
     changes = []
-    for script in sorted(SCRIPTS.glob("*.*")):
-        blob = container.get_blob_client(blob_name(script.name))
+    for name in TASK_SCRIPTS:
+        script = SCRIPTS / name
+        blob = container.get_blob_client(blob_name(name))
         there = when_granted(azure, f"read blobs of {blob_endpoint}", blob.exists)
         if not there:
             when_granted(azure, f"write blobs to {blob_endpoint}", partial(_upload_new, blob, script))

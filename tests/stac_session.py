@@ -2,12 +2,13 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import jwt
 import pytest
 import requests
+from azure.core.exceptions import ResourceExistsError
 from azure.identity import ManagedIdentityCredential
 from azure.mgmt.authorization import AuthorizationManagementClient
 
@@ -83,6 +84,7 @@ def grant(settings: dict[str, str], role: str) -> None:
                 credential_scopes=["https://management.azure.com/.default"],
                 connection_verify=settings["REQUESTS_CA_BUNDLE"],
             ) as client,
+            suppress(ResourceExistsError),
         ):
             client.role_assignments.create(
                 scope,

@@ -282,7 +282,7 @@ def test_broken_upload_leaves_nothing(container: ContainerClient, azure: dict[st
 
 def test_operation_that_is_missing_is_a_501(container: ContainerClient) -> None:
     with pytest.raises(HttpResponseError) as error:
-        container.upload_blob("log", b"", blob_type="AppendBlob")
+        container.upload_blob("log", b"line", blob_type="AppendBlob")
     assert error.value.status_code == 501
 
 

@@ -23,9 +23,7 @@ def quotas(options: Options) -> Document:
     """Quotas of an account; the cores count in total, per VM family and for Spot nodes."""
     return {
         "dedicatedCoreQuota": options.core_quota,
-        "dedicatedCoreQuotaPerVMFamily": [
-            {"name": family, "coreQuota": options.core_quota} for family in VM_FAMILIES
-        ],
+        "dedicatedCoreQuotaPerVMFamily": [{"name": family, "coreQuota": options.core_quota} for family in VM_FAMILIES],
         "dedicatedCoreQuotaPerVMFamilyEnforced": True,
         "lowPriorityCoreQuota": options.core_quota,
         "poolQuota": _POOL_QUOTA,
@@ -116,7 +114,9 @@ class Settings:
         modes = list(sent) if sent else list(_MODES)
         for mode in modes:
             if mode not in _MODES:
-                raise invalid_value("properties.allowedAuthenticationModes", mode, f"It is none of {', '.join(_MODES)}.")
+                raise invalid_value(
+                    "properties.allowedAuthenticationModes", mode, f"It is none of {', '.join(_MODES)}."
+                )
         return modes
 
     def _auto_storage(self, sent: Document, account: Document) -> Document:

@@ -89,20 +89,16 @@ class Authorization:
             )
         assignment = self._requested(call, scope, name)
         key = assignment["id"].lower()
-        same = self._same(assignment)
-        if same is not None:
+        known = self._assignments.get(key)
+        if known and _triple(known) == _triple(assignment):
+            return JSONResponse(known)
+        if known:
             raise ApiError(
-                409,
-                "RoleAssignmentExists",
-                f"The role assignment already exists. The ID of the existing role assignment is "
-                f"{same['name'].replace('-', '')}.",
-            )
-        if key in self._assignments:
-            raise ApiError(
-                409,
+                400,
                 "RoleAssignmentUpdateNotPermitted",
                 "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.",
             )
+        self._refuse_same(assignment)
         self._assignments[key] = assignment
         return JSONResponse(assignment, 201)
 
@@ -154,9 +150,16 @@ class Authorization:
             )
         return principal
 
-    def _same(self, wanted: Document) -> Document | None:
-        """An assignment of the same role to the same principal at the same scope."""
-        return next((known for known in self._assignments.values() if _triple(known) == _triple(wanted)), None)
+    def _refuse_same(self, wanted: Document) -> None:
+        """Let an assignment pass if the principal does not hold the role at this scope under another name."""
+        for known in self._assignments.values():
+            if _triple(known) == _triple(wanted):
+                raise ApiError(
+                    409,
+                    "RoleAssignmentExists",
+                    "The role assignment already exists. The ID of the existing role assignment is "
+                    f"{known['name'].replace('-', '')}.",
+                )
 
     async def _get(self, call: Call) -> Response:
         assignment = self._assignments.get(_assignment_key(call))
@@ -212,4 +215,8 @@ def _assignment_key(call: Call) -> str:
 
 
 def _no_role(name: str) -> ApiError:
-    return ApiError(404, "RoleDefinitionDoesNotExist", f"The specified role definition with ID '{name.replace('-', '')}' does not exist.")
+    return ApiError(
+        404,
+        "RoleDefinitionDoesNotExist",
+        f"The specified role definition with ID '{name.replace('-', '')}' does not exist.",
+    )

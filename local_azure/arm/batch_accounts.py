@@ -134,7 +134,9 @@ class BatchAccounts:
 
     async def _list_group(self, call: Call) -> Response:
         group = require_group(self._cloud, call["group"])["name"].lower()
-        return listing([self._shown(account) for account in self._accounts.values() if group_of(account["id"]) == group])
+        return listing(
+            [self._shown(account) for account in self._accounts.values() if group_of(account["id"]) == group]
+        )
 
     async def _get(self, call: Call) -> Response:
         return JSONResponse(self._shown(self.find(call)))

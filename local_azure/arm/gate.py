@@ -106,7 +106,9 @@ class Gate:
 
     async def _admit(self, request: Request, open_to_all: bool) -> Call:
         wanted = target(request.method, request.url.path)
-        check_version(request.query_params.get("api-version"), wanted.namespace, wanted.types)
+        # ARM itself registers providers, though the operation bears the provider's name.
+        namespace = "Microsoft.Resources" if wanted.types in ("register", "unregister") else wanted.namespace
+        check_version(request.query_params.get("api-version"), namespace, wanted.types)
         caller = self._cloud.tokens.principal(request, "arm")
         self._check_subscription(request.url.path)
         if not open_to_all:
@@ -121,7 +123,9 @@ class Gate:
             return
         if not _GUID.fullmatch(parts[1]):
             raise ApiError(
-                400, "InvalidSubscriptionId", f"The provided subscription identifier '{parts[1]}' is malformed or invalid."
+                400,
+                "InvalidSubscriptionId",
+                f"The provided subscription identifier '{parts[1]}' is malformed or invalid.",
             )
         if parts[1].lower() != self._cloud.subscription_id:
             raise ApiError(404, "SubscriptionNotFound", f"The subscription '{parts[1]}' could not be found.")

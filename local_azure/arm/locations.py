@@ -59,6 +59,8 @@ def location_of(body: Document, resource_type: str) -> str:
     else:
         code, kind = "LocationNotAvailableForResourceType", f"resource type '{resource_type}'"
     raise ApiError(
-        400, code,
-        f"The provided location '{named}' is not available for {kind}. List of available regions is '{','.join(LOCATIONS)}'.",
+        400,
+        code,
+        f"The provided location '{named}' is not available for {kind}. "
+        f"List of available regions is '{','.join(LOCATIONS)}'.",
     )

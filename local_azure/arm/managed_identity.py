@@ -69,7 +69,9 @@ class ManagedIdentities:
         known = self._identities.get(identity_id.lower())
         if known and known["location"] != location:
             raise ApiError(
-                409, "InvalidResourceLocation", f"The resource '{name}' already exists in location '{known['location']}'."
+                409,
+                "InvalidResourceLocation",
+                f"The resource '{name}' already exists in location '{known['location']}'.",
             )
         identity = {**(known or self._new(identity_id, name, location)), "tags": tags}
         identity["systemData"] = system_data(call.caller, self._cloud.clock, identity.get("systemData"))
@@ -117,4 +119,5 @@ class ManagedIdentities:
         return identity
 
     def _key(self, call: Call) -> str:
-        return f"{self._cloud.subscription_scope}/resourcegroups/{call['group']}/providers/{_TYPE}/{call['identity']}".lower()
+        group = f"{self._cloud.subscription_scope}/resourcegroups/{call['group']}"
+        return f"{group}/providers/{_TYPE}/{call['identity']}".lower()

@@ -62,6 +62,8 @@ class Operations:
         """Start an operation on a resource, and accept the request.
 
         Args:
+            call: the request to accept.
+            resource: ARM id of what it acts on.
             collection: path under which the operation is polled.
             result: composes the final answer.
             work: what the operation does at its end.

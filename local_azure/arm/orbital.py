@@ -37,7 +37,9 @@ class GeoCatalogs:
         provider = "/subscriptions/{subscription}/providers/Microsoft.Orbital"
         return [
             gate.route("GET", f"{provider}/geoCatalogs", self._list),
-            gate.route("GET", f"{provider}/locations/{{location}}/operationStatuses/{{operation}}", self._operations.poll),
+            gate.route(
+                "GET", f"{provider}/locations/{{location}}/operationStatuses/{{operation}}", self._operations.poll
+            ),
             gate.route("GET", _CATALOGS, self._list_group),
             gate.route("PUT", catalog, self._put),
             gate.route("GET", catalog, self._get),
@@ -85,7 +87,8 @@ class GeoCatalogs:
         catalog = self._catalogs.pop(self._key(call), None)
         if catalog is None:
             return Response(status_code=204)
-        polled = f"{self._cloud.subscription_scope}/providers/Microsoft.Orbital/locations/{catalog['location']}/operationStatuses"
+        location = f"{self._cloud.subscription_scope}/providers/Microsoft.Orbital/locations/{catalog['location']}"
+        polled = f"{location}/operationStatuses"
         return self._operations.begin(call, catalog["id"], polled, lambda: Response(status_code=204))
 
     def _shown(self, catalog: Document) -> Document:
@@ -97,4 +100,5 @@ class GeoCatalogs:
         return {**catalog, "properties": properties}
 
     def _key(self, call: Call) -> str:
-        return f"{self._cloud.subscription_scope}/resourcegroups/{call['group']}/providers/{_TYPE}/{call['catalog']}".lower()
+        group = f"{self._cloud.subscription_scope}/resourcegroups/{call['group']}"
+        return f"{group}/providers/{_TYPE}/{call['catalog']}".lower()

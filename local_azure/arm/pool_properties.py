@@ -73,6 +73,7 @@ def new_properties(sent: Document) -> Document:
             "taskSlotsPerNode": slots,
         },
     )
+    properties["vmSize"] = size.name.upper()  # as ARM answers it, whatever was sent
     properties["deploymentConfiguration"] = _deployment(sent.get("deploymentConfiguration") or {})
     return properties | changeable_properties({"scaleSettings": None, **sent})
 
@@ -121,7 +122,9 @@ def _deployment(sent: Document) -> Document:
         raise missing_property(f"{path}.virtualMachineConfiguration")
     reference = machine.get("imageReference") or {}
     if reference.get("id"):
-        raise invalid_value(f"{path}.virtualMachineConfiguration.imageReference", reference["id"], "No custom images here.")
+        raise invalid_value(
+            f"{path}.virtualMachineConfiguration.imageReference", reference["id"], "No custom images here."
+        )
     names = [str(reference.get(key, "")) for key in ("publisher", "offer", "sku")]
     image = next((image for image in IMAGES if image.matches(*names)), None)
     if image is None:
@@ -143,7 +146,7 @@ def _scale_settings(sent: Document) -> Document:
         return {"autoScale": _auto_scale(sent["autoScale"])}
     fixed = sent.get("fixedScale") or {}
     # nodeDeallocationOption can be written but not read, as in Azure.
-    settings = {
+    settings: Document = {
         "resizeTimeout": fixed.get("resizeTimeout") or "PT15M",
         "targetDedicatedNodes": fixed.get("targetDedicatedNodes") or 0,
         "targetLowPriorityNodes": fixed.get("targetLowPriorityNodes") or 0,
@@ -161,7 +164,9 @@ def _auto_scale(sent: Document) -> Document:
     formula = str(sent.get("formula") or "")
     if not formula:
         raise missing_property(f"{path}.formula")
-    fault = f"It is longer than {_LONGEST_FORMULA} bytes." if len(formula) > _LONGEST_FORMULA else check_formula(formula)
+    fault = (
+        f"It is longer than {_LONGEST_FORMULA} bytes." if len(formula) > _LONGEST_FORMULA else check_formula(formula)
+    )
     if fault:
         raise invalid_value(f"{path}.formula", formula, fault)
     interval = sent.get("evaluationInterval") or "PT15M"

@@ -30,9 +30,7 @@ from local_azure.errors import ApiError
 from local_azure.store import Document
 
 _TYPE = "Microsoft.Batch/batchAccounts/pools"
-_ACCOUNT = (
-    "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Batch/batchAccounts/{account}"
-)
+_ACCOUNT = "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Batch/batchAccounts/{account}"
 _POOLS = f"{_ACCOUNT}/pools"
 _POOL = f"{_POOLS}/{{pool}}"
 
@@ -78,9 +76,7 @@ class Pools:
         if known:
             return self._replace(call, known, properties, tags)
         if len(self._pools.below(f"{account['name']}/")) >= account["properties"]["poolQuota"]:
-            raise ApiError(
-                409, "PoolQuotaReached", "The specified account has reached its pool quota."
-            )
+            raise ApiError(409, "PoolQuotaReached", "The specified account has reached its pool quota.")
         pool = {
             # Azure answers pool ids with `resourcegroups` in lower case.
             "id": f"{account['id'].replace('/resourceGroups/', '/resourcegroups/')}/pools/{call['pool']}",
@@ -225,4 +221,6 @@ def _check_condition(call: Call, pool: Document | None) -> None:
     if_match, if_none_match = call.request.headers.get("if-match"), call.request.headers.get("if-none-match")
     matches = pool is not None and if_match in (None, "*", pool["etag"])
     if (if_match and not matches) or (if_none_match and pool is not None and if_none_match in ("*", pool["etag"])):
-        raise ApiError(412, "PreconditionFailed", "The condition of the request's If-Match or If-None-Match is not met.")
+        raise ApiError(
+            412, "PreconditionFailed", "The condition of the request's If-Match or If-None-Match is not met."
+        )

@@ -58,9 +58,7 @@ class ResourceGroups:
         groups = list(self._groups.values())
         if wanted:
             name, value = wanted["name"], wanted["value"]
-            groups = [
-                group for group in groups if name in group["tags"] and value in (None, group["tags"][name])
-            ]
+            groups = [group for group in groups if name in group["tags"] and value in (None, group["tags"][name])]
         return listing(groups)
 
     async def _put(self, call: Call) -> Response:

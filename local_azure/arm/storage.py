@@ -144,14 +144,14 @@ class StorageAccounts:
             "tags": tags,
             "sku": {"name": sku, "tier": sku.split("_")[0]},
             "kind": kind,
-            "properties": with_defaults(
-                body.get("properties") or {}, _default_properties(self._cloud, location, now)
-            ),
+            "properties": with_defaults(body.get("properties") or {}, _default_properties(self._cloud, location, now)),
         }
 
     async def _patch(self, call: Call) -> Response:
         account = self.find(call)
-        _refuse_fixed(account, {**account, **{key: call.body[key] for key in _FIXED if key in call.body}}, call["account"])
+        _refuse_fixed(
+            account, {**account, **{key: call.body[key] for key in _FIXED if key in call.body}}, call["account"]
+        )
         changed = merged(account, _changes(call.body))
         self._accounts[call["account"].lower()] = changed
         return JSONResponse(self._shown(changed))
@@ -176,7 +176,9 @@ class StorageAccounts:
     async def _regenerate_key(self, call: Call) -> Response:
         name, key = self.find(call)["name"], call.body.get("keyName")
         if key not in _KEY_NAMES:
-            raise ApiError(400, "InvalidValuesForRequestParameters", "Values for request parameters are invalid: keyName.")
+            raise ApiError(
+                400, "InvalidValuesForRequestParameters", "Values for request parameters are invalid: keyName."
+            )
         self._keys[name] = {**self._keys[name], key: _new_key()}
         return JSONResponse(self._shown_keys(name))
 
@@ -241,7 +243,9 @@ def _refuse_fixed(known: Document, wanted: Document, name: str) -> None:
         )
     if known["kind"] != wanted["kind"] and (known["kind"], wanted["kind"]) != ("Storage", "StorageV2"):
         raise ApiError(
-            409, "AccountPropertyCannotBeUpdated", "The property 'kind' was specified in the input, but it cannot be updated."
+            409,
+            "AccountPropertyCannotBeUpdated",
+            "The property 'kind' was specified in the input, but it cannot be updated.",
         )
 
 

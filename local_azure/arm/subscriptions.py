@@ -86,8 +86,11 @@ class Subscriptions:
         )
 
     async def _list(self, call: Call) -> Response:
-        scope = self._cloud.subscription_scope
-        visible = self._cloud.access.sees(call.caller, scope)
+        """Any role in the subscription makes it visible."""
+        visible = any(
+            assignment["properties"]["principalId"] == call.caller.object_id
+            for assignment in self._cloud.role_assignments.values()
+        )
         return listing([self._shown()] if visible else [])
 
     async def _get(self, call: Call) -> Response:

@@ -165,7 +165,8 @@ def known_properties(body: Any, known: frozenset[str], refused: tuple[str, ...] 
     """The body without nulls; a property that the service does not know is an error, not ignored."""
     if not isinstance(body, dict):
         raise invalid_body("An object is expected.")
-    given = {name: value for name, value in body.items() if value is not None}
+    # Clients send back the annotations of what they read, such as odata.metadata.
+    given = {name: value for name, value in body.items() if value is not None and not name.startswith("odata.")}
     for name, value in given.items():
         if name in refused and value:
             raise ApiError(501, "NotImplemented", f"local_azure has no {name}.")

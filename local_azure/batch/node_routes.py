@@ -8,7 +8,7 @@ from collections import Counter
 
 from starlette.responses import Response
 
-from local_azure.batch.images import SUPPORTED_IMAGES
+from local_azure.batch.images import IMAGES
 from local_azure.batch.lifecycle import job_key
 from local_azure.batch.pool_routes import find_pool, require_steady
 from local_azure.batch.protocol import Call
@@ -121,4 +121,4 @@ def _by_state(nodes: list[Document]) -> dict[str, int]:
 
 async def supported_images(call: Call) -> Response:
     """GET /supportedimages."""
-    return call.many("supportedimages", SUPPORTED_IMAGES)
+    return call.many("supportedimages", (image.document() for image in IMAGES))

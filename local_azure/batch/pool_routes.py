@@ -8,16 +8,16 @@ from typing import Any
 from starlette.responses import Response
 
 from local_azure.batch.definitions import check_id, known_properties
+from local_azure.batch.images import IMAGES
 from local_azure.batch.lifecycle import job_key
 from local_azure.batch.pool_shape import (
     arm_properties,
-    data_plane_autoscale_run,
     data_plane_pool,
     new_arm_pool,
     scale_settings,
 )
 from local_azure.batch.protocol import Call
-from local_azure.batch.refusals import missing_property
+from local_azure.batch.refusals import invalid_property, missing_property
 from local_azure.batch.states import new_tag
 from local_azure.clock import ticks
 from local_azure.errors import ApiError
@@ -90,6 +90,7 @@ async def create_pool(call: Call) -> Response:
     for name in ("vmSize", "virtualMachineConfiguration"):
         if name not in body:
             raise missing_property(name)
+    _check_image(body["virtualMachineConfiguration"])
     pools = call.cloud.store.table("pools")
     if job_key(call.name, body["id"]) in pools:
         raise ApiError(409, "PoolExists", "The specified pool already exists.")
@@ -98,6 +99,16 @@ async def create_pool(call: Call) -> Response:
     moment = call.cloud.clock.now()
     pool = new_arm_pool(call.account, body, f'"{new_tag(moment)}"', moment)
     return call.done(201, _save(call, pool), location=call.url("pools", body["id"]))
+
+
+def _check_image(machine: Document) -> None:
+    reference = machine.get("imageReference") or {}
+    names = [str(reference.get(name, "")) for name in ("publisher", "offer", "sku")]
+    image = next((image for image in IMAGES if image.matches(*names)), None)
+    if image is None:
+        raise invalid_property("imageReference", "/".join(names), "Batch does not support this image.")
+    if machine.get("nodeAgentSKUId") != image.node_agent:
+        raise invalid_property("nodeAgentSKUId", machine.get("nodeAgentSKUId"), f"It must be '{image.node_agent}'.")
 
 
 async def list_pools(call: Call) -> Response:
@@ -209,4 +220,4 @@ async def evaluate_autoscale(call: Call) -> Response:
     if "autoScale" not in pool["properties"]["scaleSettings"]:
         raise ApiError(409, "OperationInvalidForCurrentState", "The specified pool does not have automatic scaling.")
     run = call.cloud.nodes.evaluate_autoscale(call.name, pool["name"], body["autoScaleFormula"])
-    return call.result("Microsoft.Azure.Batch.Protocol.Entities.AutoScaleRun", data_plane_autoscale_run(run) or {})
+    return call.result("Microsoft.Azure.Batch.Protocol.Entities.AutoScaleRun", run)

@@ -41,7 +41,7 @@ def data_plane_pool(pool: Document, url: str) -> Document:
         "id": pool["name"],
         "displayName": own.get("displayName"),
         "url": url,
-        "eTag": pool["etag"].strip('"'),
+        "eTag": pool["etag"].removeprefix("W/").strip('"'),
         "lastModified": own["lastModified"],
         "creationTime": own["creationTime"],
         "state": "deleting" if own["provisioningState"] == "Deleting" else "active",
@@ -72,12 +72,11 @@ def _autoscale(own: Document) -> Document:
         "enableAutoScale": True,
         "autoScaleFormula": settings["formula"],
         "autoScaleEvaluationInterval": settings.get("evaluationInterval", "PT15M"),
-        "autoScaleRun": data_plane_autoscale_run(own.get("autoScaleRun")),
+        "autoScaleRun": _autoscale_run(own.get("autoScaleRun")),
     }
 
 
-def data_plane_autoscale_run(run: Document | None) -> Document | None:
-    """The result of an evaluation as the data plane answers it."""
+def _autoscale_run(run: Document | None) -> Document | None:
     if not run:
         return None
     answer = {"timestamp": run["evaluationTime"], "results": run.get("results"), "error": _error(run.get("error"))}
@@ -137,8 +136,10 @@ def scale_settings(body: Document) -> Document:
 def new_arm_pool(account: Document, body: Document, etag: str, moment: Any) -> Document:
     """The ARM document of a pool that is created on the data plane; such a pool has no identity."""
     time = ticks(moment)
+    wants_nodes = body.get("targetDedicatedNodes") or body.get("targetLowPriorityNodes")
     return {
-        "id": f"{account['id']}/pools/{body['id']}",
+        # Azure answers pool ids with `resourcegroups` in lower case.
+        "id": f"{account['id'].replace('/resourceGroups/', '/resourcegroups/')}/pools/{body['id']}",
         "name": body["id"],
         "type": "Microsoft.Batch/batchAccounts/pools",
         "etag": etag,
@@ -152,7 +153,7 @@ def new_arm_pool(account: Document, body: Document, etag: str, moment: Any) -> D
             "creationTime": time,
             "provisioningState": "Succeeded",
             "provisioningStateTransitionTime": time,
-            "allocationState": "Resizing",
+            "allocationState": "Resizing" if wants_nodes else "Steady",
             "allocationStateTransitionTime": time,
             "currentDedicatedNodes": 0,
             "currentLowPriorityNodes": 0,
@@ -166,10 +167,10 @@ def _to_data_plane(value: Any, name: str = "") -> Any:
         return [_to_data_plane(one) for one in value]
     if not isinstance(value, dict):
         return value.lower() if name in _ENUMERATIONS and isinstance(value, str) else value
-    renamed = dict(_RENAMED, id="virtualMachineImageId") if name == "imageReference" else _RENAMED
-    return {
-        (to := renamed.get(key, key)): _to_data_plane(inner, to) for key, inner in value.items() if key not in _SECRETS
-    }
+    image: dict[str, str] = {"id": "virtualMachineImageId"} if name == "imageReference" else {}
+    renamed = _RENAMED | image
+    kept = {str(renamed.get(key, key)): inner for key, inner in value.items() if key not in _SECRETS}
+    return {key: _to_data_plane(inner, key) for key, inner in kept.items()}
 
 
 def _to_arm(value: Any, name: str = "") -> Any:

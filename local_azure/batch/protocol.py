@@ -5,10 +5,10 @@ As recorded answers show, the ETag header has no quotes; conditions are understo
 """
 
 import json
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 

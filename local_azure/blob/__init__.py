@@ -1,6 +1,17 @@
 """Blob storage, as azure-storage-blob 12.31.1 and `az storage` call it.
 
 https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api
+
+Differences from Azure:
+
+- An account is at `<root>/<account>`, not at a host of its own; one that does not exist is a 404.
+- Block blobs only: no append or page blobs, snapshots, versions, soft delete, tags or encryption by the
+  client. A request for one of these is a 501.
+- No public access, whatever the account says; no stored access policies.
+- A container is gone with its blobs as soon as its deletion is answered. Its name stays taken for 30 seconds,
+  as on Azure, unless the clock is instant.
+- Names of metadata come back in lower case, as HTTP servers hand them on.
+- CRC-64 checksums are refused rather than left unchecked; MD5 is checked.
 """
 
 from starlette.applications import Starlette
@@ -39,13 +50,16 @@ from local_azure.wire import application
 _CONTAINERS = "containers"
 _BLOBS = "containers/blobs"
 
+# What each takes: "Permissions for calling data operations" in
+# https://learn.microsoft.com/rest/api/storageservices/authorize-with-azure-active-directory and
+# https://learn.microsoft.com/rest/api/storageservices/create-account-sas
 _OPERATIONS = {
     ("service", "GET", "list"): Operation(list_containers, f"{_CONTAINERS}/read", sas="l"),
     ("service", "GET", "properties"): Operation(get_service_properties, "read", sas="r"),
     ("service", "POST", "userdelegationkey"): Operation(
         get_user_delegation_key, "generateUserDelegationKey/action", needs_token=True
     ),
-    ("service", "POST", "batch"): Operation(run_batch, "", sas="d"),
+    ("service", "POST", "batch"): Operation(run_batch, f"{_CONTAINERS}/write", sas="d"),
     ("account", "GET", "properties"): Operation(get_account_information, "getInfo/action", sas="rwdlacup"),
     ("account", "HEAD", "properties"): Operation(get_account_information, "getInfo/action", sas="rwdlacup"),
     ("container", "PUT", ""): Operation(create_container, f"{_CONTAINERS}/write", sas="cw"),
@@ -57,7 +71,7 @@ _OPERATIONS = {
     ("container", "DELETE", ""): Operation(delete_container, f"{_CONTAINERS}/delete", sas="d"),
     ("container", "PUT", "lease"): Operation(lease_container, f"{_CONTAINERS}/write", sas="w"),
     ("container", "GET", "list"): Operation(list_blobs, f"{_BLOBS}/read", data=True, sas="l"),
-    ("container", "POST", "batch"): Operation(run_batch, "", data=True, sas="d"),
+    ("container", "POST", "batch"): Operation(run_batch, f"{_CONTAINERS}/write", sas="d"),
     ("blob", "PUT", ""): Operation(put_blob, f"{_BLOBS}/write", data=True, sas="w", creates=True),
     ("blob", "PUT", "block"): Operation(put_block, f"{_BLOBS}/write", data=True, sas="w"),
     ("blob", "PUT", "blocklist"): Operation(put_block_list, f"{_BLOBS}/write", data=True, sas="w"),
@@ -77,6 +91,7 @@ _OPERATIONS = {
 def app(cloud: Cloud) -> Starlette:
     """The HTTP application."""
     state = BlobState(cloud)
+    state.sweep()
 
     async def dispatch(request: Request) -> Response:
         call = Call(state, request)

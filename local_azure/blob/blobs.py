@@ -18,13 +18,14 @@ from local_azure.clock import http_date, parse_time
 from local_azure.errors import ApiError
 from local_azure.store import Document
 
-LARGEST_PUT_BYTES = 5000 * 2**20
-"""https://learn.microsoft.com/rest/api/storageservices/put-blob"""
+_LARGEST_PUT_BYTES = 5000 * 2**20
+# https://learn.microsoft.com/rest/api/storageservices/put-blob
 
-TIERS = ("Hot", "Cool", "Cold", "Archive")
+_DEFAULT_TYPE = "application/octet-stream"
+_TIERS = ("Hot", "Cool", "Cold", "Archive")
 _LARGEST_RANGE_WITH_MD5 = 4 * 2**20
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)\Z")
-CONTENT_HEADERS = (
+_CONTENT_HEADERS = (
     "Content-Type",
     "Content-Encoding",
     "Content-Language",
@@ -48,9 +49,9 @@ async def put_blob(call: Call) -> Response:
     if "content-length" not in call.headers:
         raise ApiError(411, "MissingContentLengthHeader", "Content-Length HTTP header was not specified.")
     check_change(call)
-    received = await call.state.files.receive(call.request.stream(), LARGEST_PUT_BYTES)
+    received = await call.state.files.receive(call.request.stream(), _LARGEST_PUT_BYTES)
     try:
-        check_md5(call, received.md5)
+        call.check_md5(received.md5)
         content = {"Content-MD5": received.md5, **content_headers(call, with_request_headers=True)}
         blob = publish(call, [{"id": None, "file": received.file, "size": received.size}], content)
     except ApiError:
@@ -69,7 +70,7 @@ def check_change(call: Call) -> Document | None:
         ApiError: 404, 409 or 412.
     """
     blob = call.blob_or_none
-    check_write(call.headers, blob)
+    check_write(call.headers, blob, creating=True)
     if blob is not None:
         check_lease(call.headers, blob, call.state, writing=True, kind="Blob")
     elif "x-ms-lease-id" in call.headers:
@@ -77,24 +78,10 @@ def check_change(call: Call) -> Document | None:
     return blob
 
 
-def check_md5(call: Call, actual: str) -> None:
-    """Compare the body with `Content-MD5`, where that was sent.
-
-    Raises:
-        ApiError: 400.
-    """
-    if call.headers.get("content-md5", actual) != actual:
-        raise ApiError(
-            400,
-            "Md5Mismatch",
-            "The MD5 value specified in the request did not match with the MD5 value calculated by the server.",
-        )
-
-
 def content_headers(call: Call, *, with_request_headers: bool) -> dict[str, str]:
     """The blob's own HTTP headers from `x-ms-blob-…`, or from the request's own."""
     found = {}
-    for name in CONTENT_HEADERS:
+    for name in _CONTENT_HEADERS:
         value = call.headers.get(f"x-ms-blob-{name.lower()}")
         if value is None and with_request_headers:
             value = call.headers.get(name)
@@ -116,7 +103,7 @@ def publish(call: Call, blocks: list[Document], content: dict[str, str], **more:
         "name": call.blob_name,
         "blocks": blocks,
         "size": sum(block["size"] for block in blocks),
-        "content": {"Content-Type": "application/octet-stream", **content},
+        "content": {"Content-Type": _DEFAULT_TYPE, **content},
         "metadata": call.metadata(),
         "tier": tier(call),
         **({"lease": replaced["lease"]} if "lease" in replaced else {}),
@@ -138,7 +125,7 @@ def tier(call: Call) -> str | None:
         ApiError: 400.
     """
     asked = call.headers.get("x-ms-access-tier")
-    if asked is not None and asked not in TIERS:
+    if asked is not None and asked not in _TIERS:
         raise ApiError(
             400, "InvalidHeaderValue", "The value for the header x-ms-access-tier is not in the correct format."
         )
@@ -187,7 +174,7 @@ async def set_blob_metadata(call: Call) -> Response:
 async def set_blob_properties(call: Call) -> Response:
     """Set Blob Properties: the HTTP headers, all of them at once."""
     blob = _changeable(call)
-    blob["content"] = content_headers(call, with_request_headers=False)
+    blob["content"] = {"Content-Type": _DEFAULT_TYPE, **content_headers(call, with_request_headers=False)}
     return _changed(call, blob)
 
 
@@ -215,7 +202,8 @@ def _readable(call: Call) -> Document:
 
 def _changeable(call: Call) -> Document:
     blob = call.blob
-    check_change(call)
+    check_write(call.headers, blob)
+    check_lease(call.headers, blob, call.state, writing=True, kind="Blob")
     return blob
 
 

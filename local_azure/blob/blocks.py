@@ -11,15 +11,15 @@ from xml.etree import ElementTree
 from starlette.responses import Response
 
 from local_azure.blob.answers import add, parsed, xml
-from local_azure.blob.blobs import check_change, check_md5, content_headers, publish
+from local_azure.blob.blobs import check_change, content_headers, publish
 from local_azure.blob.call import Call, version_headers
 from local_azure.blob.conditions import check_read
 from local_azure.blob.leases import check_lease
 from local_azure.errors import ApiError
 from local_azure.store import Document
 
-LARGEST_BLOCK_BYTES = 4000 * 2**20
-MOST_BLOCKS = 50_000
+_LARGEST_BLOCK_BYTES = 4000 * 2**20
+_MOST_BLOCKS = 50_000
 _LONGEST_ID_BYTES = 64
 
 
@@ -29,9 +29,9 @@ async def put_block(call: Call) -> Response:
     if "content-length" not in call.headers:
         raise ApiError(411, "MissingContentLengthHeader", "Content-Length HTTP header was not specified.")
     _check_staging(call)
-    received = await call.state.files.receive(call.request.stream(), LARGEST_BLOCK_BYTES)
+    received = await call.state.files.receive(call.request.stream(), _LARGEST_BLOCK_BYTES)
     try:
-        check_md5(call, received.md5)
+        call.check_md5(received.md5)
         staged = _check_staging(call)
         _check_id_length(block_id, staged)
     except ApiError:
@@ -85,8 +85,8 @@ def _listed(call: Call, listing: ElementTree.Element, blob: Document | None) -> 
     staged = call.state.staged_blocks.get(call.blob_key, {})
     committed = {block["id"]: block for block in (blob["blocks"] if blob else [])}
     sources = {"Committed": committed, "Uncommitted": staged, "Latest": {**committed, **staged}}
-    if len(listing) > MOST_BLOCKS:
-        raise ApiError(400, "BlockListTooLong", f"The block list may not contain more than {MOST_BLOCKS} blocks.")
+    if len(listing) > _MOST_BLOCKS:
+        raise ApiError(400, "BlockListTooLong", f"The block list may not contain more than {_MOST_BLOCKS} blocks.")
     blocks = []
     for element in listing:
         block = sources.get(element.tag, {}).get((element.text or "").strip())

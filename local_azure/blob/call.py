@@ -1,5 +1,7 @@
 """One request to the blob service, taken apart, and the state that handlers work on."""
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -52,6 +54,9 @@ class BlobState:
         self.secrets = cloud.store.table("blobSecrets")
         self.files = Files(cloud.store.folder / "blobs")
         self._last_version = 0
+
+    def sweep(self) -> None:
+        """Remove files that an earlier process left behind; for the start, before anything is received."""
         self.files.sweep(
             {block["file"] for blob in self.blobs.values() for block in blob["blocks"]}
             | {block["file"] for staged in self.staged_blocks.values() for block in staged.values()}
@@ -71,7 +76,7 @@ class BlobState:
         self.files.discard(block["file"] for block in blocks)
 
     def forget(self, account: str, container: str = "") -> None:
-        """Remove a container with its blobs, or all containers of an account."""
+        """Remove a container with its blobs, or all that an account has."""
         prefix = f"{account}/{container}/" if container else f"{account}/"
         keys = {key for table in (self.blobs, self.staged_blocks) for key in table if key.startswith(prefix)}
         for key in keys:
@@ -79,6 +84,9 @@ class BlobState:
         for table in (self.containers, self.deleted_containers):
             for key in [key for key in table if f"{key}/".startswith(prefix)]:
                 del table[key]
+        if not container:
+            self.secrets.pop(account, None)
+            self.services.pop(account, None)
 
 
 class Call:
@@ -214,14 +222,28 @@ class Call:
         """A body that is an XML document or a batch, in memory.
 
         Raises:
-            ApiError: 413.
+            ApiError: 413, or 400 when it differs from its MD5.
         """
         body = bytearray()
         async for chunk in self.request.stream():
             body += chunk
             if len(body) > _LARGEST_DOCUMENT_BYTES:
                 raise too_large(_LARGEST_DOCUMENT_BYTES)
+        self.check_md5(base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode())
         return bytes(body)
+
+    def check_md5(self, actual: str) -> None:
+        """Compare the body's MD5 with `Content-MD5`, where that was sent.
+
+        Raises:
+            ApiError: 400.
+        """
+        if self.headers.get("content-md5", actual) != actual:
+            raise ApiError(
+                400,
+                "Md5Mismatch",
+                "The MD5 value specified in the request did not match with the MD5 value calculated by the server.",
+            )
 
     def metadata(self) -> dict[str, str]:
         """The metadata that the request sets.

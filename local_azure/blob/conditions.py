@@ -26,17 +26,22 @@ def check_read(headers: Mapping[str, str], document: Document) -> None:
         raise ApiError(304, "ConditionNotMet", _NOT_MET)
 
 
-def check_write(headers: Mapping[str, str], document: Document | None) -> None:
-    """Let a write pass; `document` is None where nothing is there yet.
+def check_write(headers: Mapping[str, str], document: Document | None, *, creating: bool = False) -> None:
+    """Let a write pass.
+
+    Args:
+        headers: of the request.
+        document: what is there; None where nothing is.
+        creating: the write can create, so that `If-None-Match: *` asks for exactly that.
 
     Raises:
-        ApiError: 412, or 409 `BlobAlreadyExists` for `If-None-Match: *` on what is there.
+        ApiError: 412, or 409 where something is there that was to be created.
     """
     if document is None:
         if "if-match" in headers or "if-unmodified-since" in headers:
             raise ApiError(412, "ConditionNotMet", _NOT_MET)
         return
-    if headers.get("if-none-match") == "*":
+    if creating and headers.get("if-none-match") == "*":
         raise ApiError(409, "BlobAlreadyExists", "The specified blob already exists.")
     if not _expected_version(headers, document) or not _new_version(headers, document):
         raise ApiError(412, "ConditionNotMet", _NOT_MET)

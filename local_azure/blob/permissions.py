@@ -24,7 +24,7 @@ class Operation:
 
     handler: Handler
     action: str
-    """RBAC operation below `Microsoft.Storage/storageAccounts/blobServices/`; empty where any token will do."""
+    """RBAC operation below `Microsoft.Storage/storageAccounts/blobServices/`."""
     data: bool = False
     """Whether it is a data action."""
     sas: str = ""
@@ -41,10 +41,10 @@ class Operation:
 
     def allows(self, call: Call, principal: Principal) -> bool:
         """Whether the principal's role assignments allow this call."""
-        actions = [self.action] if self.action else []
+        actions = [self.action]
         if self._is_new(call):
             actions.append("containers/blobs/add/action")
-        return not actions or any(
+        return any(
             call.cloud.access.allowed(
                 principal, f"Microsoft.Storage/storageAccounts/blobServices/{action}", call.scope, data=self.data
             )

@@ -19,6 +19,8 @@ from local_azure.errors import ApiError
 _OLDEST_VERSION = "2018-11-09"
 _KEY_FIELDS = ("skoid", "sktid", "skt", "ske", "sks", "skv")
 _RESPONSE_FIELDS = ("rscc", "rscd", "rsce", "rscl", "rsct")
+_CONTAINER_OPERATIONS = (("container", "GET", "list"), ("container", "POST", "batch"))
+# All that a service SAS opens besides blobs: https://learn.microsoft.com/rest/api/storageservices/create-service-sas
 _RESOURCE_TYPES = {"service": "s", "container": "c", "blob": "o", "account": "sco"}
 
 
@@ -76,7 +78,7 @@ def _service(call: Call, operation: Operation) -> None:
     if call.query["sv"] >= "2020-12-06":
         fields += _fields(call, "ses")
     _check_signature(call, [*fields, *_fields(call, *_RESPONSE_FIELDS)], account_keys(call))
-    if not operation.data:
+    if call.operation not in _CONTAINER_OPERATIONS and call.operation[0] != "blob":
         raise permission_mismatch()
 
 

@@ -146,8 +146,10 @@ class Catalog:
 
 
 def _order(key: SortKey) -> str:
-    direction = "DESC NULLS FIRST" if key.descending else "ASC NULLS LAST"
-    return f"{column(key.field)} {direction.split(maxsplit=1)[0] if key.field in _NEVER_NULL else direction}"
+    name = column(key.field)
+    if key.field in _NEVER_NULL:
+        return f"{name} DESC" if key.descending else name
+    return f"{name} DESC NULLS FIRST" if key.descending else f"{name} ASC NULLS LAST"
 
 
 def _beyond(key: SortKey, value: Any) -> Condition:

@@ -244,7 +244,7 @@ def _interval(operand: Any) -> tuple[str, str]:
 
 def _spatial(operator: str, operands: list[Any]) -> Condition:
     match operands:
-        case [{"property": "geometry"}, {"bbox": [*bounds]}]:
+        case [{"property": "geometry"}, {"bbox": [*bounds]}] if len(bounds) in (4, 6):
             return relates(operator[2:], geometry.box(bounds))
         case [{"property": "geometry"}, {"type": _} as shape]:
             return relates(operator[2:], geojson(json.dumps(shape)))

@@ -50,10 +50,6 @@ class CatalogSourceError(Exception):
     """A line of the source is not a STAC object; the message names the line."""
 
 
-class _Identified(msgspec.Struct):
-    id: str
-
-
 class _Item(msgspec.Struct):
     id: str
     collection: str | None = None
@@ -117,7 +113,7 @@ def _lines(file: Path) -> Iterator[bytes]:
 
 def _checked(line: bytes, file: Path, number: int) -> bytes:
     try:
-        msgspec.json.decode(line, type=_Identified)
+        msgspec.json.decode(line, type=_Item)
     except msgspec.DecodeError as error:
         raise CatalogSourceError(f"{file}, line {number} is not a STAC object: {error}") from error
     return line
@@ -128,7 +124,7 @@ def _build(file: Path, collections: Iterable[bytes], items: Iterable[tuple[str, 
     connection.executescript(_TABLES)
     connection.executemany(
         "INSERT OR REPLACE INTO collections (id, body) VALUES (?, CAST(? AS TEXT))",
-        ((msgspec.json.decode(line, type=_Identified).id, line) for line in collections),
+        ((msgspec.json.decode(line, type=_Item).id, line) for line in collections),
     )
     lines = iter(items)
     while batch := list(itertools.islice(lines, 1000)):
@@ -148,7 +144,7 @@ def _rows(batch: list[tuple[str, bytes]]) -> Iterator[tuple[Any, ...]]:
 
 def _range(properties: bytes) -> tuple[int | None, int | None]:
     """When an item is: pgstac's rule."""
-    dates = msgspec.json.decode(properties, type=_Dates)
+    dates = msgspec.json.decode(properties, type=_Dates | None) or _Dates()
     if dates.start_datetime is not None and dates.end_datetime is not None:
         start, end = instant(dates.start_datetime), instant(dates.end_datetime)
     else:

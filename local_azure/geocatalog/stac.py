@@ -12,17 +12,13 @@ import json
 import logging
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 import attr
 import msgspec
 from fastapi import APIRouter, FastAPI
 from stac_fastapi.api.app import StacApi
-from stac_fastapi.api.models import (
-    ItemCollectionUri,
-    create_get_request_model,
-    create_post_request_model,
-)
+from stac_fastapi.api.models import ItemCollectionUri, create_get_request_model, create_post_request_model
 from stac_fastapi.extensions.collection_search import CollectionSearchExtension
 from stac_fastapi.extensions.fields import FieldsExtension
 from stac_fastapi.extensions.filter import ItemCollectionFilterExtension, SearchFilterExtension
@@ -207,12 +203,12 @@ class CatalogClient(AsyncBaseCoreClient):
     def _address(self, request: Request, **changes: Any) -> str:
         """The request's own public address with some query parameters set."""
         query = {**parse_qs(request.url.query, keep_blank_values=True), **changes}
-        address = self.root + request.url.path.removeprefix("/stac")
+        address = self.root + quote(request.scope["path"].removeprefix("/stac"))
         return f"{address}?{urlencode(query, doseq=True)}" if query else address
 
     def _linked(self, collection: bytes) -> bytes:
         """A collection with the links that the server makes."""
-        own = f"{self.root}/collections/{msgspec.json.decode(collection)['id']}"
+        own = f"{self.root}/collections/{quote(msgspec.json.decode(collection)['id'], safe='')}"
         made = [
             {"rel": "items", "type": _GEOJSON, "href": f"{own}/items"},
             {"rel": "parent", "type": "application/json", "href": f"{self.root}/"},
@@ -220,7 +216,9 @@ class CatalogClient(AsyncBaseCoreClient):
             {"rel": "self", "type": "application/json", "href": own},
         ]
         relations = {link["rel"] for link in made}
-        return with_links(collection, lambda links: [*made, *(link for link in links if link["rel"] not in relations)])
+        return with_links(
+            collection, lambda links: [*made, *(link for link in links if link.get("rel") not in relations)]
+        )
 
 
 def _existing(body: bytes | None, name: str) -> bytes:
@@ -230,10 +228,8 @@ def _existing(body: bytes | None, name: str) -> bytes:
 
 
 def _search(asked: dict[str, Any]) -> Search:
-    keys = [
-        SortKey(field.lstrip("+- ").removeprefix("properties."), field[0] == "-") for field in asked["sortby"] or []
-    ]
-    return Search(tuple(_conditions(asked)), tuple(keys), min(asked["limit"] or 10, _LARGEST_PAGE), asked["token"])
+    keys = tuple(_sort_key(field) for field in asked["sortby"] or [])
+    return Search(tuple(_conditions(asked)), keys, min(asked["limit"] or 10, _LARGEST_PAGE), asked["token"])
 
 
 def _sort_key(field: str) -> SortKey:

@@ -21,6 +21,11 @@ _PASSED_BACK = ("content-type", "retry-after", "etag", "last-modified")
 _TIMEOUT_SECONDS = 300
 
 
+class _Document(msgspec.Struct):
+    type: str = ""
+    links: list[Document] = []
+
+
 class UpstreamProxy:
     """Passes calls below `/stac` on to the API at `upstream`."""
 
@@ -54,19 +59,22 @@ class UpstreamProxy:
         await Response(self._rewritten(answer), answer.status_code, kept)(scope, receive, send)
 
     def _rewritten(self, answer: httpx.Response) -> bytes:
-        if "json" not in answer.headers.get("content-type", "") or b'"links"' not in answer.content:
-            return answer.content
         try:
-            return with_links(answer.content, lambda links: [self._public(link) for link in links])
-        except msgspec.ValidationError:
-            return answer.content  # JSON, but not an object with links of its own
+            document = msgspec.json.decode(answer.content, type=_Document)
+        except msgspec.DecodeError:
+            return answer.content  # nothing that could have links
+        links = [self._public(link) for link in document.links]
+        if document.type == "Feature" or links == document.links:
+            return answer.content
+        return with_links(answer.content, lambda _: links)
 
     def _public(self, link: Document) -> Document:
         """A link under the public address, whatever the API knows of it."""
-        href = link["href"]
+        href = link.get("href", "")
         if href.startswith(self._root):
             return link
         for prefix in self._foreign:
-            if href.startswith(prefix):
-                return {**link, "href": self._root + href.removeprefix(prefix)}
+            rest = href.removeprefix(prefix)
+            if rest != href and rest[:1] in ("", "/", "?"):
+                return {**link, "href": self._root + rest}
         return link

@@ -20,7 +20,7 @@ from local_azure.nodes.files import Transfers
 from local_azure.nodes.host import Host
 from local_azure.nodes.identities import PoolIdentities
 from local_azure.nodes.place import Place, task_path
-from local_azure.nodes.work import data_plane_start_task, start_task_work, task_work
+from local_azure.nodes.work import Preparation, data_plane_start_task
 from local_azure.store import Document
 
 TRANSITIONS: dict[str, tuple[str, ...]] = {
@@ -78,6 +78,7 @@ class Node:
         self._total = self._succeeded = 0
         identities = PoolIdentities(self._cloud, place.account, self._pool)
         self._door = self._cloud.imds.open(identities.principals())
+        self._preparation = Preparation(host, place, self._door)
         self._execution = Execution(host, Transfers(host.http, identities), self.preempt)
         place.create()
         self._vanishing = False
@@ -208,7 +209,7 @@ class Node:
                 await self._run_start_task(self._start_task)
 
     async def _run_start_task(self, start_task: Document) -> bool:
-        work = start_task_work(self._host, self.place, self._door, start_task)
+        work = self._preparation.start_task(start_task)
         for retry in itertools.count():
             self._start_info = {"state": "running", "startTime": ticks(self._cloud.clock.now()), "retryCount": retry}
             outcome = await self._execution.run(work, lambda: None)
@@ -218,7 +219,7 @@ class Node:
         return outcome.succeeded
 
     async def _carry_out(self, task: Document) -> None:
-        work = task_work(self._host, self.place, self._door, task)
+        work = self._preparation.task(task)
         outcome = await self._execution.run(work, lambda: self._cloud.jobs.task_running(task))
         self._total += 1
         self._succeeded += outcome.succeeded

@@ -22,31 +22,45 @@ class Work:
     limit_seconds: float | None = None
 
 
-def start_task_work(host: Host, place: Place, door: str, start_task: Document) -> Work:
-    """The start task of a node."""
-    command = _command(host, place, door, "startup", start_task, {})
-    return Work(f"start/{place.node}", command, start_task.get("resourceFiles") or [])
+class Preparation:
+    """Prepares work for one node: its command, environment and folder."""
 
+    def __init__(self, host: Host, place: Place, identity_door: str) -> None:
+        self._host = host
+        self._place = place
+        self._door = identity_door
 
-def task_work(host: Host, place: Place, door: str, task: Document) -> Work:
-    """A task on a node; its folder is new unless it is tried again."""
-    path = task_path(task["_job"], task["id"])
-    info = task["executionInfo"]
-    if not info["retryCount"] and not info["requeueCount"]:
-        shutil.rmtree(place.root / path, ignore_errors=True)  # Of an earlier task with the same id.
-    job = host.cloud.store.table("jobs")[f"{task['_account']}/{task['_job']}".lower()]
-    variables = {
-        "AZ_BATCH_JOB_ID": job["id"],
-        "AZ_BATCH_TASK_ID": task["id"],
-        **settings(job.get("commonEnvironmentSettings")),
-    }
-    return Work(
-        f"{job['id']}/{task['id']}",
-        _command(host, place, door, path, task, variables),
-        task.get("resourceFiles") or [],
-        task.get("outputFiles") or [],
-        parse_duration(task["constraints"]["maxWallClockTime"]).total_seconds(),
-    )
+    def start_task(self, start_task: Document) -> Work:
+        """The node's start task."""
+        command = self._command("startup", start_task, {})
+        return Work(f"start/{self._place.node}", command, start_task.get("resourceFiles") or [])
+
+    def task(self, task: Document) -> Work:
+        """A task on the node; its folder is new unless it is tried again."""
+        path = task_path(task["_job"], task["id"])
+        info = task["executionInfo"]
+        if not info["retryCount"] and not info["requeueCount"]:
+            shutil.rmtree(self._place.root / path, ignore_errors=True)  # Of an earlier task with the same id.
+        job = self._host.cloud.store.table("jobs")[f"{task['_account']}/{task['_job']}".lower()]
+        variables = {
+            "AZ_BATCH_JOB_ID": job["id"],
+            "AZ_BATCH_TASK_ID": task["id"],
+            **settings(job.get("commonEnvironmentSettings")),
+        }
+        return Work(
+            f"{job['id']}/{task['id']}",
+            self._command(path, task, variables),
+            task.get("resourceFiles") or [],
+            task.get("outputFiles") or [],
+            parse_duration(task["constraints"]["maxWallClockTime"]).total_seconds(),
+        )
+
+    def _command(self, path: str, task: Document, variables: dict[str, str]) -> Command:
+        folder = self._place.root / path
+        (folder / "wd").mkdir(parents=True, exist_ok=True)
+        write_home(folder, self._host.cloud)
+        common = self._place.variables(self._host.cloud, self._host.programs, self._door, folder)
+        return Command(task["commandLine"], folder, common | variables | settings(task.get("environmentSettings")))
 
 
 def data_plane_start_task(start_task: Document | None) -> Document | None:
@@ -58,11 +72,3 @@ def data_plane_start_task(start_task: Document | None) -> Document | None:
         return start_task
     lower = {name: value.lower() for name, value in user.items() if value}
     return {**start_task, "userIdentity": {"autoUser": lower}}
-
-
-def _command(host: Host, place: Place, door: str, path: str, task: Document, variables: dict[str, str]) -> Command:
-    folder = place.root / path
-    (folder / "wd").mkdir(parents=True, exist_ok=True)
-    write_home(folder, host.cloud)
-    common = place.variables(host.cloud, host.programs, door, folder)
-    return Command(task["commandLine"], folder, common | variables | settings(task.get("environmentSettings")))

@@ -1,0 +1,294 @@
+"""The scripts that list collections on a node, and the probe: the same promises for both runtimes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from node_scripts import CLIENT_ID, HURRY, SCRIPTS, Answer, Server, page, run, serving, stand_in, tool_folder
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+RUNTIMES = ("python", "bash with jq", "bash with python3", "bash with az")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+def environment(server: Server, **changes: str) -> dict[str, str]:
+    """What the flow gives to a task, on this server."""
+    return {
+        "GEOCATALOG_URL": server.origin,
+        "GEOCATALOG_API_VERSION": "2026-04-15",
+        "AZURE_CLIENT_ID": CLIENT_ID,
+        "AZURE_POD_IDENTITY_AUTHORITY_HOST": server.origin,
+        **changes,
+    }
+
+
+@pytest.fixture(params=RUNTIMES)
+def listing(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Run:
+    """Runs the script of one runtime against the server, without waiting between attempts."""
+    tools = tool_folder(tmp_path / "bin", "python3" if request.param == "bash with python3" else "jq")
+    if request.param == "bash with az":
+        answer = 'echo "$*" >>az.log; [[ $1 == login && $4 == --client-id ]] || echo secret-of-az'
+        stand_in(tools, "az", answer)
+    bash = ["bash", str(SCRIPTS / "list_collections.sh")]
+    command = [sys.executable, "-I", "-c", HURRY, str(SCRIPTS / "list_collections.py")]
+
+    def start(**changes: str) -> subprocess.CompletedProcess[str]:
+        variables = environment(server, **changes) | {"PATH": str(tools)}
+        finished = run(command if request.param == "python" else bash, tmp_path, variables)
+        assert "secret" not in finished.stdout + finished.stderr
+        assert "Traceback" not in finished.stderr
+        return finished
+
+    return start
+
+
+def ids(finished: subprocess.CompletedProcess[str]) -> list[str]:
+    """The ids in a printed document."""
+    assert finished.returncode == 0, finished.stderr
+    return [collection["id"] for collection in json.loads(finished.stdout)["collections"]]
+
+
+def test_every_page_is_listed_in_order(listing: Run, server: Server) -> None:
+    server.answers = [page("b", then="{origin}/stac/collections?token=2"), page("a", "c")]
+    assert ids(listing()) == ["b", "a", "c"]
+    assert server.asked[1] == "/stac/collections?token=2&api-version=2026-04-15"
+
+
+def test_a_relative_next_link_keeps_its_own_api_version(listing: Run, server: Server) -> None:
+    server.answers = [page("a", then="?api-version=2025-04-30-preview&token=2"), page("b")]
+    assert ids(listing()) == ["a", "b"]
+    assert server.asked[1] == "/stac/collections?api-version=2025-04-30-preview&token=2"
+
+
+def test_an_empty_page_with_a_next_link_goes_on(listing: Run, server: Server) -> None:
+    server.answers = [page(then="/stac/collections?token=2"), page("a")]
+    assert ids(listing()) == ["a"]
+
+
+def test_an_empty_catalog_is_an_empty_list(listing: Run, server: Server) -> None:
+    server.answers = [page()]
+    assert ids(listing()) == []
+
+
+def test_a_collection_that_comes_twice_counts_as_it_came_last(listing: Run, server: Server) -> None:
+    late = '{"collections": [{"type": "Collection", "id": "a", "title": "late"}]}'
+    server.answers = [page("a", "b", then="/stac/collections?token=2"), Answer(body=late)]
+    finished = listing()
+    assert ids(finished) == ["a", "b"]
+    assert json.loads(finished.stdout)["collections"][0]["title"] == "late"
+
+
+def test_unicode_arrives_as_it_was_sent(listing: Run, server: Server) -> None:
+    server.answers = [Answer(body='{"collections": [{"type": "Collection", "id": "Köln \\u65e5本 🛰"}]}')]
+    assert ids(listing()) == ["Köln 日本 🛰"]
+
+
+def test_pages_that_run_in_a_circle_end_with_5(listing: Run, server: Server) -> None:
+    server.answers = [page("a", then="/stac/collections?token=2")]
+    finished = listing()
+    assert (finished.returncode, finished.stdout) == (5, "")
+    assert "circle" in finished.stderr
+
+
+def test_a_next_link_to_another_server_gets_no_token(listing: Run, server: Server) -> None:
+    with serving() as other:
+        other.answers = [page("stolen")]
+        server.answers = [page("a", then=f"{other.origin}/stac/collections")]
+        assert listing().returncode == 5
+        assert other.asked == []
+
+
+@pytest.mark.parametrize("href", ["http://127.0.0.1@evil.invalid/", "//evil.invalid/", "ftp://evil.invalid/x", "https:/"])
+def test_a_disguised_next_link_is_not_followed(listing: Run, server: Server, href: str) -> None:
+    server.answers = [page("a", then=href)]
+    finished = listing()
+    assert (finished.returncode, len(server.asked)) == (5, 1), finished.stderr
+
+
+def test_a_redirect_is_not_followed(listing: Run, server: Server) -> None:
+    server.answers = [Answer(302, "", {"Location": "/elsewhere"})]
+    assert listing().returncode == 5
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_transient_status_is_tried_again(listing: Run, server: Server, status: int) -> None:
+    server.answers = [Answer(status, "{}", {"Retry-After": "1"}), page("a")]
+    assert ids(listing()) == ["a"]
+
+
+def test_a_torn_answer_is_asked_for_again(listing: Run, server: Server) -> None:
+    server.answers = [Answer(torn=True), page("a")]
+    assert ids(listing()) == ["a"]
+
+
+def test_ten_attempts_are_made_before_6(listing: Run, server: Server) -> None:
+    server.answers = [Answer(503, "busy")]
+    finished = listing()
+    assert (finished.returncode, len(server.asked)) == (6, 10)
+    assert "503 busy" in finished.stderr
+
+
+@pytest.mark.parametrize("wish", ["86400", formatdate(4e9, usegmt=True)])
+def test_a_wait_beyond_the_deadline_ends_at_once(listing: Run, server: Server, wish: str) -> None:
+    server.answers = [Answer(429, "{}", {"Retry-After": wish})]
+    assert listing().returncode == 6
+    assert len(server.asked) == 1
+
+
+def test_a_401_renews_the_token_once(listing: Run, server: Server) -> None:
+    server.answers = [Answer(401), page("a")]
+    assert ids(listing()) == ["a"]
+    assert server.tokens[0] != server.tokens[1]
+
+
+def test_a_second_401_ends_with_4(listing: Run, server: Server) -> None:
+    server.answers = [Answer(401, "expired")]
+    finished = listing()
+    assert (finished.returncode, len(server.asked)) == (4, 2)
+    assert "GEOCATALOG_SCOPE" in finished.stderr
+
+
+def test_a_403_names_role_and_identity(listing: Run, server: Server) -> None:
+    server.answers = [Answer(403, '{"error": {"code": "AuthorizationFailed"}}')]
+    finished = listing()
+    assert (finished.returncode, finished.stdout) == (4, "")
+    assert all(word in finished.stderr for word in ("GeoCatalog Reader", CLIENT_ID, server.origin, "AuthorizationFailed"))
+
+
+def test_a_404_says_how_the_address_should_end(listing: Run, server: Server) -> None:
+    server.answers = [Answer(404, "{}")]
+    finished = listing()
+    assert finished.returncode == 5
+    assert "ends before /stac" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>Sign in</html>",
+        "",
+        "[]",
+        '{"features": []}',
+        '{"collections": {}}',
+        '{"collections": ["a"]}',
+        '{"collections": [{"type": "Catalog", "id": "a"}]}',
+        '{"collections": [{"type": "Collection"}]}',
+        '{"collections": [',
+        '{"collections": [], "links": [{"rel": "next"',
+    ],
+)
+def test_what_is_no_stac_answer_ends_with_5(listing: Run, server: Server, body: str) -> None:
+    server.answers = [Answer(body=body)]
+    finished = listing()
+    assert (finished.returncode, finished.stdout) == (5, "")
+
+
+def test_a_token_in_an_error_message_is_left_out(listing: Run, server: Server) -> None:
+    server.answers = [Answer(418, f"no tea for secret-1 nor secret-of-az {'x' * 100_000}")]
+    finished = listing()
+    assert finished.returncode == 5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"GEOCATALOG_URL": ""},
+        {"GEOCATALOG_API_VERSION": ""},
+        {"AZURE_CLIENT_ID": ""},
+        {"GEOCATALOG_URL": "http://catalog.example.com"},
+        {"GEOCATALOG_URL": "https://user@catalog.example.com"},
+        {"GEOCATALOG_URL": "catalog.example.com"},
+    ],
+)
+def test_a_wrong_environment_ends_with_2(listing: Run, server: Server, changes: dict[str, str]) -> None:
+    finished = listing(**changes)
+    assert (finished.returncode, finished.stdout, server.asked) == (2, "", [])
+    assert len(finished.stderr.splitlines()) == 1
+
+
+def test_a_name_that_does_not_resolve_ends_with_6(listing: Run) -> None:
+    finished = listing(GEOCATALOG_URL="https://catalog.invalid")
+    assert finished.returncode == 6
+    assert "resolve" in finished.stderr
+
+
+@pytest.mark.parametrize("listing", RUNTIMES[:3], indirect=True)
+def test_a_throttled_identity_endpoint_is_asked_again(listing: Run, server: Server) -> None:
+    server.answers = [page("a")]
+    server.token_answers = [Answer(429, "{}")]
+    assert ids(listing()) == ["a"]
+
+
+@pytest.mark.parametrize("listing", RUNTIMES[:3], indirect=True)
+def test_no_identity_ends_with_3(listing: Run, server: Server) -> None:
+    finished = listing(AZURE_CLIENT_ID="99999999-0000-0000-0000-000000000000")
+    assert (finished.returncode, server.asked) == (3, [])
+    assert "user-assigned identity" in finished.stderr
+
+
+@pytest.mark.parametrize("listing", ["bash with az"], indirect=True)
+def test_az_gives_the_token_where_it_is_there(listing: Run, server: Server, tmp_path: Path) -> None:
+    server.answers = [page("a")]
+    assert ids(listing()) == ["a"]
+    assert server.tokens == ["Bearer secret-of-az"]
+    assert f"login --identity --client-id {CLIENT_ID} --allow-no-subscriptions" in (tmp_path / "wd/az.log").read_text()
+
+
+@pytest.mark.parametrize("listing", ["bash with az"], indirect=True)
+def test_the_identity_endpoint_helps_where_az_fails(listing: Run, server: Server, tmp_path: Path) -> None:
+    stand_in(tmp_path / "bin", "az", "exit 1")
+    server.answers = [page("a")]
+    assert ids(listing()) == ["a"]
+    assert server.tokens == ["Bearer secret-1"]
+
+
+@pytest.mark.parametrize("listing", ["python", "bash with python3"], indirect=True)
+def test_numbers_are_not_rewritten(listing: Run, server: Server) -> None:
+    one = '{"type":"Collection","id":"a", "n":[12345678901234567890123, 1.10, 1E400, -0.0],"a":{"]":"}"}}'
+    server.answers = [Answer(body=f'{{"links": [], "numberMatched": 1, "collections" : [ {one} ] }}')]
+    assert one in listing().stdout
+
+
+def test_the_python_script_runs_isolated_in_an_empty_folder(server: Server, tmp_path: Path) -> None:
+    server.answers = [page("a")]
+    command = [sys.executable, "-I", str(SCRIPTS / "list_collections.py")]
+    assert ids(run(command, tmp_path, environment(server))) == ["a"]
+
+
+def probe(server: Server, folder: Path) -> tuple[int, dict[str, str]]:
+    """Run the probe; its exit code and what it printed."""
+    variables = environment(server, PROBE_RESULT_URL=f"{server.origin}/account/results/probe/1.json")
+    finished = run([sys.executable, "-I", "-c", HURRY, str(SCRIPTS / "probe.py")], folder, variables)
+    assert "secret" not in finished.stdout + finished.stderr
+    return finished.returncode, json.loads(finished.stdout)
+
+
+def test_the_probe_writes_and_reads(server: Server, tmp_path: Path) -> None:
+    server.answers = [Answer(201, ""), page("a")]
+    assert probe(server, tmp_path) == (0, {"client_id": CLIENT_ID, "storage": "ok", "geocatalog": "ok"})
+    assert server.asked[1] == "/stac/collections?limit=1&api-version=2026-04-15"
+    assert json.loads(server.bodies[0])["client_id"] == CLIENT_ID
+
+
+def test_the_probe_tells_which_grant_is_missing(server: Server, tmp_path: Path) -> None:
+    refusal = Answer(403, "", {"x-ms-error-code": "AuthorizationPermissionMismatch"})
+    server.answers = [refusal, Answer(503, "busy")]
+    code, answers = probe(server, tmp_path)
+    assert code == 10
+    assert answers["storage"] == "403 AuthorizationPermissionMismatch"
+    assert answers["geocatalog"] == "503 busy"
+
+
+def test_the_probe_tells_other_failures_apart(server: Server, tmp_path: Path) -> None:
+    server.answers = [Answer(404, "", {"x-ms-error-code": "ContainerNotFound"}), page("a")]
+    assert probe(server, tmp_path)[0] == 5
