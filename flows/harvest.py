@@ -43,9 +43,9 @@ def harvest(
     started = datetime.now(UTC)
     name = harvest_id(flow_run.scheduled_start_time or started, query.hash)
     environment = read_environment(azure)
+    wanted = collections_task(azure, environment, name, runtime)
     job = open_job(azure, environment, f"harvest-{name}")
     try:
-        wanted = collections_task(azure, environment, name, runtime)
         submit_tasks(azure, environment, job, [wanted])
         ended = wait_for_tasks(azure, environment, job, expected=1)
         stdout = read_stdout(azure, environment, job, ended[0], name)

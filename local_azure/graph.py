@@ -75,6 +75,7 @@ class Graph:
             "appId": str(uuid.uuid4()),
             "displayName": body["displayName"],
             "signInAudience": body.get("signInAudience", "AzureADMyOrg"),
+            "passwordCredentials": [],
             "_secret": "",
         }
         self._applications[made["id"]] = made
@@ -94,21 +95,20 @@ class Graph:
     async def _add_password(self, request: Request) -> Response:
         application = self._application(request)
         secret = secrets.token_urlsafe(30)
-        self._applications[application["id"]] = {**application, "_secret": secret}
+        now = self._cloud.clock.now()
+        credential = {
+            "keyId": str(uuid.uuid4()),
+            "displayName": ((await request.json()).get("passwordCredential") or {}).get("displayName"),
+            "startDateTime": now.isoformat(),
+            "endDateTime": (now + _PASSWORD_LIFE).isoformat(),
+            "hint": secret[:3],
+        }
+        changed = {**application, "passwordCredentials": [credential], "_secret": secret}
+        self._applications[application["id"]] = changed
         principal = self._cloud.tokens.find(application["appId"])
         if principal:
             self._add(application, secret, principal.object_id)
-        now = self._cloud.clock.now()
-        return JSONResponse(
-            {
-                "displayName": None,
-                "startDateTime": now.isoformat(),
-                "endDateTime": (now + _PASSWORD_LIFE).isoformat(),
-                "hint": secret[:3],
-                "keyId": str(uuid.uuid4()),
-                "secretText": secret,
-            }
-        )
+        return JSONResponse({**credential, "secretText": secret})
 
     async def _create_principal(self, request: Request) -> Response:
         app_id = (await request.json()).get("appId")

@@ -59,15 +59,24 @@ _BUILT_IN = (
     Role(
         "29fe4964-1e60-436b-bd3a-77fd4c178b3c",
         "Azure Batch Account Contributor",
-        actions=("Microsoft.Authorization/*/read", "Microsoft.Batch/*", "Microsoft.Resources/deployments/*",
-                 "Microsoft.Resources/subscriptions/resourceGroups/read"),
-        data_actions=("Microsoft.Batch/batchAccounts/jobs/*", "Microsoft.Batch/batchAccounts/jobSchedules/*"),
+        actions=(
+            "Microsoft.Authorization/*/read",
+            "Microsoft.Batch/batchAccounts/*",
+            "Microsoft.Insights/alertRules/*",
+            "Microsoft.Resources/deployments/*",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+        ),
+        data_actions=("Microsoft.Batch/batchAccounts/*",),
     ),
     Role(
         "11076f67-66f6-4be0-8f6b-f0609fd05cc9",
         "Azure Batch Account Reader",
-        actions=("Microsoft.Batch/*/read", "Microsoft.Resources/subscriptions/resourceGroups/read"),
-        data_actions=("Microsoft.Batch/batchAccounts/jobs/read", "Microsoft.Batch/batchAccounts/jobSchedules/read"),
+        actions=(
+            "Microsoft.Batch/batchAccounts/read",
+            "Microsoft.Batch/batchAccounts/*/read",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+        ),
+        data_actions=("Microsoft.Batch/batchAccounts/*/read",),
     ),
     Role(
         "6aaa78f1-f7de-44ca-8722-c64a23943cae",
@@ -81,6 +90,8 @@ _BUILT_IN = (
             "Microsoft.Batch/batchAccounts/pools/*",
             "Microsoft.Batch/batchAccounts/poolOperationResults/*",
             "Microsoft.Batch/locations/*/read",
+            "Microsoft.Insights/alertRules/*",
+            "Microsoft.Resources/deployments/*",
             "Microsoft.Resources/subscriptions/resourceGroups/read",
         ),
         data_actions=("Microsoft.Batch/batchAccounts/jobs/*", "Microsoft.Batch/batchAccounts/jobSchedules/*"),
@@ -88,8 +99,28 @@ _BUILT_IN = (
     Role(
         "48e5e92e-a480-4e71-aa9c-2778f4c13781",
         "Azure Batch Job Submitter",
-        actions=("Microsoft.Batch/batchAccounts/applications/read", "Microsoft.Batch/batchAccounts/pools/read"),
+        actions=(
+            "Microsoft.Batch/batchAccounts/applications/read",
+            "Microsoft.Batch/batchAccounts/applications/versions/read",
+            "Microsoft.Batch/batchAccounts/pools/read",
+            "Microsoft.Insights/alertRules/*",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+        ),
         data_actions=("Microsoft.Batch/batchAccounts/jobs/*", "Microsoft.Batch/batchAccounts/jobSchedules/*"),
+    ),
+    Role(
+        "f1a07417-d97a-45cb-824c-7a7467783830",
+        "Managed Identity Operator",
+        actions=(
+            "Microsoft.ManagedIdentity/userAssignedIdentities/*/read",
+            "Microsoft.ManagedIdentity/userAssignedIdentities/*/assign/action",
+            "Microsoft.ManagedIdentity/userAssignedIdentities/read",
+            "Microsoft.Authorization/*/read",
+            "Microsoft.Insights/alertRules/*",
+            "Microsoft.Resources/subscriptions/resourceGroups/read",
+            "Microsoft.Resources/deployments/*",
+            "Microsoft.Support/*",
+        ),
     ),
     Role(
         "c9c97b9c-105d-4bb5-a2a7-7d15666c2484",

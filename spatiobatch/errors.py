@@ -138,7 +138,7 @@ class NotProvisionedError(HarvestError):
     """There is no environment to harvest with."""
 
     def __init__(self, missing: str) -> None:
-        super().__init__(f"{missing}. Build the environment first: python flows/run.py provision")
+        super().__init__(f"{missing}. Build the environment, or bring it up to date: python flows/run.py provision")
 
 
 class TaskFailedError(HarvestError):

@@ -122,6 +122,8 @@ def read_page(body: bytes, url: str) -> tuple[str, dict[str, Any]]:
     try:
         text = body.decode("utf-8-sig")
         page = json.loads(text)
+        if not isinstance(page["collections"], list):
+            raise ValueError
         for entry in page["collections"]:
             if entry["type"] != "Collection" or not isinstance(entry["id"], str):
                 raise ValueError

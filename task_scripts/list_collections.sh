@@ -72,6 +72,8 @@ def collections(text):
         position = skip(end)
 
 def check(page):
+    if not isinstance(page["collections"], list):
+        raise ValueError("not a list")
     for entry in page["collections"]:
         if entry["type"] != "Collection" or not isinstance(entry["id"], str):
             raise ValueError("not a Collection with an id")
@@ -211,8 +213,7 @@ origin() {
 # Where the link $2 of page $1 leads; a token goes nowhere but to the server that it is for.
 next_url() {
   local following=${2%%#*}
-  case $following in
-    http://* | https://*) ;;
+  [[ $following =~ ^[A-Za-z][A-Za-z0-9+.-]*: ]] || case $following in
     //*) following=${1%%:*}:$following ;;
     /*) following=$(origin "$1")$following ;;
     \?*) following=${1%%\?*}$following ;;
@@ -237,7 +238,7 @@ main() {
   while [[ -n $url ]]; do
     [[ -z ${seen[$url]:-} ]] || fail 5 "the pages of the GeoCatalog run in a circle: $url came before"
     seen[$url]=1
-    page=$work/page-$(printf %06d $((++count)))
+    printf -v page '%s/page-%06d' "$work" $((++count))
     get "$url" "$page"
     facts=$("${reader}_page" "$page" 2>/dev/null) ||
       fail 5 "GET $url did not answer with a STAC list of collections, but: $(said "$page")"

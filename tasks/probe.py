@@ -48,14 +48,19 @@ def probe(azure: AzureClients, environment: Environment, principal_id: str) -> N
 
 @azure_task("look for a probe")
 def probed(azure: AzureClients, environment: Environment) -> bool:
-    """Whether a probe of this very environment got through before."""
+    """Whether the last probe of this very environment got through: its uploaded output says so."""
     container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
-    blob = when_granted(azure, "read the probe's result", lambda: found(container.download_blob, _result(environment)))
-    return blob is not None and json.loads(blob.readall()).get("geocatalog") == "ok"
+    log = f"{_folder(environment)}/stdout.txt"
+    blob = when_granted(azure, "read the probe's log", lambda: found(container.download_blob, log))
+    return blob is not None and _all_ok(blob.readall().decode(errors="replace"))
 
 
-def _result(environment: Environment) -> str:
-    return f"{_folder(environment)}/result.json"
+def _all_ok(said: str) -> bool:
+    try:
+        answers = json.loads(said)
+    except ValueError:
+        return False
+    return (answers.get("storage"), answers.get("geocatalog")) == ("ok", "ok")
 
 
 def _folder(environment: Environment) -> str:
@@ -66,7 +71,7 @@ def _folder(environment: Environment) -> str:
 def _attempt(azure: AzureClients, environment: Environment) -> str | None:
     """Run the probe once; None when it got through, else what was refused."""
     purpose = _folder(environment).replace("/", "-")
-    variables = {"PROBE_RESULT_URL": f"{results_url(azure, environment)}/{_result(environment)}"}
+    variables = {"PROBE_RESULT_URL": f"{results_url(azure, environment)}/{_folder(environment)}/result.json"}
     task = node_task(azure, environment, "probe", script=SCRIPT, logs=_folder(environment), variables=variables)
     job = when_granted(azure, "create a Batch job", lambda: open_job.fn(azure, environment, purpose))
     try:
@@ -98,7 +103,7 @@ def _judge(azure: AzureClients, environment: Environment, job: str, task: BatchT
 def _missing_grant(azure: AzureClients, principal_id: str, refusal: str) -> MissingGrantError:
     settings = azure.settings
     why = f"the probe was refused for {settings.grant_timeout_minutes:g} minutes: {refusal}"
-    if '"geocatalog": "ok"' not in refusal and "geocatalog" in refusal:
+    if '"geocatalog": "403' in refusal:
         return MissingGrantError(
             settings.geocatalog_role, principal_id, "ServicePrincipal", settings.geocatalog_id or "the GeoCatalog", why
         )

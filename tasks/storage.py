@@ -20,7 +20,7 @@ from azure.mgmt.storage.models import (
 from azure.storage.blob import BlobClient, BlobSasPermissions, generate_blob_sas
 
 from spatiobatch.changes import Change, created, unchanged, updated
-from spatiobatch.errors import AccessDeniedError, ProvisioningError
+from spatiobatch.errors import AccessDeniedError, NotProvisionedError, ProvisioningError
 from spatiobatch.names import script_blob
 from tasks.clients import AzureClients, azure_task, code_of, found, refused
 from tasks.ownership import missing_tags, ours
@@ -121,9 +121,14 @@ def script_url(azure: AzureClients, blob_endpoint: str, script: str, *, signed: 
     """Address of a script's blob; signed, it lets anybody read that blob, and nothing else, for 30 minutes.
 
     https://learn.microsoft.com/rest/api/storageservices/create-user-delegation-sas
+
+    Raises:
+        NotProvisionedError: the environment was built by a checkout with another version of the script.
     """
     service = azure.blobs(blob_endpoint)
     blob = service.get_blob_client(azure.settings.scripts_container, blob_name(script))
+    if not blob.exists():
+        raise NotProvisionedError(f"This checkout's {script} is not in the container {blob.container_name}")
     if not signed:
         return str(blob.url)
     now = datetime.now(UTC)

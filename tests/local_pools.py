@@ -123,7 +123,10 @@ def batch_account(azure: dict[str, str], name: str = "nodetests") -> Iterator[Ba
         "credential_scopes": ["https://management.azure.com/.default"],
         "polling_interval": 0.1,
     }
-    with ManagedIdentityCredential() as credential, BatchManagementClient(credential, subscription, **arm) as management:
+    with (
+        ManagedIdentityCredential() as credential,
+        BatchManagementClient(credential, subscription, **arm) as management,
+    ):
         with ResourceManagementClient(credential, subscription, **arm) as resources:
             for namespace in ("Microsoft.Batch", "Microsoft.ManagedIdentity", "Microsoft.Storage"):
                 resources.providers.register(namespace)

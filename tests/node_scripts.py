@@ -1,4 +1,4 @@
-"""What the tests of the node scripts share: a server that plays GeoCatalog, storage and IMDS, and a way to run a script."""
+"""What the tests of the node scripts share: a server that plays GeoCatalog, storage and IMDS; how to run one."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ CLIENT_ID = "11111111-2222-3333-4444-555555555555"
 
 @dataclass
 class Answer:
-    """One answer of the server; `{origin}` in the body stands for its own address."""
+    """One answer of the server; `{origin}` in the body is its own address, `{token}` what it was sent."""
 
     status: int = 200
     body: str = '{"collections": [], "links": []}'
@@ -35,7 +35,7 @@ def page(*ids: str, then: str = "") -> Answer:
 
 
 class Server(ThreadingHTTPServer):
-    """Gives its answers in order, the last one again and again; tokens are `secret-1`, `secret-2`, …"""
+    """Gives its answers in order, the last one again and again. Tokens are `secret-1`, `secret-2` and so on."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -78,7 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def _send(self, answer: Answer) -> None:
-        body = answer.body.replace("{origin}", self.server.origin).encode()
+        text = answer.body.replace("{origin}", self.server.origin)
+        body = text.replace("{token}", self.headers.get("Authorization", "")).encode()
         self.send_response(answer.status)
         for name, value in {"Content-Type": "application/json", **answer.headers}.items():
             self.send_header(name, value)
@@ -87,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
         self.close_connection = answer.torn
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
+    def log_message(self, format: str, *args: object) -> None:
         """Stay quiet."""
 
 

@@ -130,15 +130,19 @@ def test_sas_holds_the_caller_to_signed_headers(container: ContainerClient, key:
     assert requests.get(url, headers={"x-ms-meta-job": "two"}, timeout=10).status_code == 403
 
 
-def test_container_sas_lists_and_writes(container: ContainerClient, key: UserDelegationKey) -> None:
+def test_container_sas_opens_what_is_in_it_but_not_the_container(
+    container: ContainerClient, key: UserDelegationKey
+) -> None:
     sas = generate_container_sas(
-        _DELEGATED, container.container_name, user_delegation_key=key, permission="rwl", expiry=_minutes(10)
+        _DELEGATED, container.container_name, user_delegation_key=key, permission="rwdl", expiry=_minutes(10)
     )
     with ContainerClient.from_container_url(f"{container.url}?{sas}") as client:
         client.upload_blob("y", b"1")
         assert [entry.name for entry in client.list_blobs()] == ["x", "y"]
-        with pytest.raises(HttpResponseError):
+        assert [part.status_code for part in client.delete_blobs("x", "y")] == [202, 202]
+        with pytest.raises(HttpResponseError) as error:
             client.delete_container()
+    assert error.value.error_code == "AuthorizationPermissionMismatch"
 
 
 def test_create_permission_cannot_replace_a_blob(container: ContainerClient, key: UserDelegationKey) -> None:
@@ -167,9 +171,9 @@ def test_sas_ends_with_the_role_of_whoever_made_it(azure: dict[str, str]) -> Non
     )
     assignment = assign_role(azure, scope, DATA_READER)
     with ManagedIdentityCredential() as credential, BlobServiceClient(url, credential) as service:
-        container = service.create_container("c")
+        container = service.create_container("results")
         key = service.get_user_delegation_key(_minutes(-1), _minutes(30))
-    sas = generate_blob_sas("shortlived", "c", "x", user_delegation_key=key, permission="r", expiry=_minutes(5))
+    sas = generate_blob_sas("shortlived", "results", "x", user_delegation_key=key, permission="r", expiry=_minutes(5))
     assert answer(container, sas) == (404, "BlobNotFound")
     remove_role(azure, assignment)
     assert answer(container, sas) == (403, "AuthorizationPermissionMismatch")

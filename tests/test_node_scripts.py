@@ -107,7 +107,9 @@ def test_a_next_link_to_another_server_gets_no_token(listing: Run, server: Serve
         assert other.asked == []
 
 
-@pytest.mark.parametrize("href", ["http://127.0.0.1@evil.invalid/", "//evil.invalid/", "ftp://evil.invalid/x", "https:/"])
+@pytest.mark.parametrize(
+    "href", ["http://127.0.0.1@evil.invalid/", "//evil.invalid/", "ftp://evil.invalid/x", "https:/"]
+)
 def test_a_disguised_next_link_is_not_followed(listing: Run, server: Server, href: str) -> None:
     server.answers = [page("a", then=href)]
     finished = listing()
@@ -162,7 +164,9 @@ def test_a_403_names_role_and_identity(listing: Run, server: Server) -> None:
     server.answers = [Answer(403, '{"error": {"code": "AuthorizationFailed"}}')]
     finished = listing()
     assert (finished.returncode, finished.stdout) == (4, "")
-    assert all(word in finished.stderr for word in ("GeoCatalog Reader", CLIENT_ID, server.origin, "AuthorizationFailed"))
+    assert all(
+        word in finished.stderr for word in ("GeoCatalog Reader", CLIENT_ID, server.origin, "AuthorizationFailed")
+    )
 
 
 def test_a_404_says_how_the_address_should_end(listing: Run, server: Server) -> None:
@@ -194,9 +198,8 @@ def test_what_is_no_stac_answer_ends_with_5(listing: Run, server: Server, body: 
 
 
 def test_a_token_in_an_error_message_is_left_out(listing: Run, server: Server) -> None:
-    server.answers = [Answer(418, f"no tea for secret-1 nor secret-of-az {'x' * 100_000}")]
-    finished = listing()
-    assert finished.returncode == 5
+    server.answers = [Answer(418, f"{'x' * 480} {{token}} {'x' * 100_000}")]
+    assert listing().returncode == 5
 
 
 @pytest.mark.parametrize(
@@ -216,10 +219,10 @@ def test_a_wrong_environment_ends_with_2(listing: Run, server: Server, changes: 
     assert len(finished.stderr.splitlines()) == 1
 
 
-def test_a_name_that_does_not_resolve_ends_with_6(listing: Run) -> None:
-    finished = listing(GEOCATALOG_URL="https://catalog.invalid")
+def test_a_server_that_is_away_ends_with_6(listing: Run) -> None:
+    finished = listing(GEOCATALOG_URL="http://127.0.0.1:1")
     assert finished.returncode == 6
-    assert "resolve" in finished.stderr
+    assert "after 10 of 10 attempts" in finished.stderr
 
 
 @pytest.mark.parametrize("listing", RUNTIMES[:3], indirect=True)

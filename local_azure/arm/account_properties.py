@@ -5,7 +5,6 @@ https://learn.microsoft.com/azure/batch/batch-account-create-portal, …/batch-q
 
 import base64
 import secrets
-from typing import Any
 
 from local_azure.arm.batch_errors import fixed_property, invalid_value, missing_property, unknown_identity
 from local_azure.arm.vm_sizes import VM_FAMILIES
@@ -13,10 +12,12 @@ from local_azure.clock import ticks
 from local_azure.cloud import Cloud, Options
 from local_azure.errors import ApiError
 from local_azure.store import Document
+from local_azure.tokens import Principal
 
 _MODES = ("SharedKey", "AAD", "TaskAuthenticationToken")
 _STORAGE_MODES = ("StorageKeys", "BatchAccountManagedIdentity")
 _POOL_QUOTA = 100
+_ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/{}/assign/action"
 
 
 def quotas(options: Options) -> Document:
@@ -42,7 +43,7 @@ class Settings:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
-    def properties(self, sent: Document, account: Document) -> Document:
+    def properties(self, caller: Principal, sent: Document, account: Document) -> Document:
         """The properties of an account that is made or replaced."""
         if sent.get("poolAllocationMode") not in (None, "BatchService"):
             raise ApiError(
@@ -58,10 +59,10 @@ class Settings:
             **quotas(self._cloud.options),
         }
         if sent.get("autoStorage"):
-            properties["autoStorage"] = self._auto_storage(sent["autoStorage"], account)
+            properties["autoStorage"] = self._auto_storage(caller, sent["autoStorage"], account)
         return properties
 
-    def changed(self, account: Document, sent: Document) -> Document:
+    def changed(self, caller: Principal, sent: Document, account: Document) -> Document:
         """The properties of an account after a PATCH."""
         properties: Document = dict(account["properties"])
         if sent.get("poolAllocationMode") not in (None, properties["poolAllocationMode"]):
@@ -73,7 +74,7 @@ class Settings:
         if "autoStorage" in sent:
             properties.pop("autoStorage", None)
             if (sent["autoStorage"] or {}).get("storageAccountId"):
-                properties["autoStorage"] = self._auto_storage(sent["autoStorage"], account)
+                properties["autoStorage"] = self._auto_storage(caller, sent["autoStorage"], account)
         return properties
 
     def require_shared_key(self, account: Document) -> None:
@@ -89,25 +90,26 @@ class Settings:
                 f"The Batch account '{account['name']}' does not allow SharedKey authentication.",
             )
 
-    def identity(self, account_id: str, sent: Document | None, known: Document | None) -> Document:
+    def identity(self, caller: Principal, account_id: str, sent: Document | None, known: Document | None) -> Document:
         """The identity of the account; one that the system assigns becomes a principal of the tenant."""
         kind = (sent or {}).get("type") or "None"
         before = known["identity"] if known else {"type": "None"}
-        if before["type"] == "SystemAssigned":
-            if kind == "SystemAssigned":
-                return dict(before)
-            self._cloud.tokens.remove(before["principalId"])
         match kind:
             case "None":
-                return {"type": "None"}
+                after: Document = {"type": "None"}
+            case "SystemAssigned" if before["type"] == "SystemAssigned":
+                return dict(before)
             case "SystemAssigned":
                 principal = self._cloud.tokens.add(account_id, "ManagedIdentity")
-                return {"type": kind, "principalId": principal.object_id, "tenantId": self._cloud.tenant_id}
+                after = {"type": kind, "principalId": principal.object_id, "tenantId": self._cloud.tenant_id}
             case "UserAssigned":
                 named = (sent or {}).get("userAssignedIdentities") or {}
-                return {"type": kind, "userAssignedIdentities": user_assigned(self._cloud, named)}
+                after = {"type": kind, "userAssignedIdentities": user_assigned(self._cloud, caller, named)}
             case _:
                 raise invalid_value("identity.type", kind, "It is none of SystemAssigned, UserAssigned and None.")
+        if before["type"] == "SystemAssigned":
+            self._cloud.tokens.remove(before["principalId"])
+        return after
 
     def _modes(self, sent: list[str] | None) -> list[str]:
         # Azure's default is all three; `--shared-keys` is about accounts that do not say what they want.
@@ -119,7 +121,7 @@ class Settings:
                 )
         return modes
 
-    def _auto_storage(self, sent: Document, account: Document) -> Document:
+    def _auto_storage(self, caller: Principal, sent: Document, account: Document) -> Document:
         path = "properties.autoStorage"
         storage_id = sent.get("storageAccountId")
         if not storage_id:
@@ -139,23 +141,31 @@ class Settings:
         }
         reference = sent.get("nodeIdentityReference")
         if reference:
-            user_assigned(self._cloud, {reference["resourceId"]: {}})
+            user_assigned(self._cloud, caller, {reference["resourceId"]: {}})
             settings["nodeIdentityReference"] = {"resourceId": reference["resourceId"]}
         return settings
 
 
-def user_assigned(cloud: Cloud, named: dict[str, Any]) -> Document:
+def user_assigned(cloud: Cloud, caller: Principal, named: Document) -> Document:
     """The identities of a body with their principal and client ids.
 
     Raises:
-        ApiError: 400, one does not exist, or none is named.
+        ApiError: 400, one does not exist, or none is named; 403, the caller may not hand one out
+            (https://learn.microsoft.com/azure/role-based-access-control/troubleshooting, Managed Identity Operator).
     """
     if not named:
         raise missing_property("identity.userAssignedIdentities")
-    known = cloud.store.table("identities")
     found = {}
     for identity_id in named:
-        identity = known.get(identity_id.lower())
+        assign = _ASSIGN.format(identity_id.rsplit("/", 1)[-1])
+        if not cloud.access.allowed(caller, assign, identity_id):
+            raise ApiError(
+                403,
+                "LinkedAuthorizationFailed",
+                f"The client '{caller.client_id}' has permission to perform the action, but it does not have permission "
+                f"to perform '{assign}' on the linked scope '{identity_id}' or the linked scope is invalid.",
+            )
+        identity = cloud.store.table("identities").get(identity_id.lower())
         if identity is None:
             raise unknown_identity(identity_id)
         properties = identity["properties"]

@@ -164,10 +164,10 @@ class BatchAccounts:
             "type": _TYPE,
             "location": location,
             "tags": check_tags(call.body),
-            "identity": self._settings.identity(account_id, call.body.get("identity"), known),
+            "identity": self._settings.identity(call.caller, account_id, call.body.get("identity"), known),
             "systemData": system_data(call.caller, self._cloud.clock, known and known.get("systemData")),
         }
-        account["properties"] = self._settings.properties(call.body.get("properties") or {}, account)
+        account["properties"] = self._settings.properties(call.caller, call.body.get("properties") or {}, account)
         self._accounts[name] = account
         if not known:
             self._keys[name] = new_keys()
@@ -185,9 +185,9 @@ class BatchAccounts:
         if "tags" in call.body:
             account["tags"] = check_tags(call.body)
         if "identity" in call.body:
-            account["identity"] = self._settings.identity(account["id"], call.body["identity"], account)
+            account["identity"] = self._settings.identity(call.caller, account["id"], call.body["identity"], account)
         sent = call.body.get("properties") or {}
-        account["properties"] = self._settings.changed(account, sent)
+        account["properties"] = self._settings.changed(call.caller, sent, account)
         self._accounts[account["name"]] = account
         return JSONResponse(self._shown(account))
 

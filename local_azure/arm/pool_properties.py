@@ -18,6 +18,7 @@ from local_azure.batch.images import IMAGES
 from local_azure.cloud import Cloud
 from local_azure.nodes.autoscale import check_formula
 from local_azure.store import Document
+from local_azure.tokens import Principal
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FIXED = (
@@ -100,7 +101,7 @@ def refuse_fixed(known: Document, wanted: Document) -> None:
             raise fixed_property(f"properties.{key}")
 
 
-def pool_identity(cloud: Cloud, sent: Document | None) -> Document:
+def pool_identity(cloud: Cloud, caller: Principal, sent: Document | None) -> Document:
     """The identity of a pool that is made.
 
     Raises:
@@ -112,7 +113,7 @@ def pool_identity(cloud: Cloud, sent: Document | None) -> Document:
     if kind != "UserAssigned":
         raise invalid_value("identity.type", kind, "A pool's identities are assigned by the user.")
     named = (sent or {}).get("userAssignedIdentities") or {}
-    return {"type": kind, "userAssignedIdentities": user_assigned(cloud, named)}
+    return {"type": kind, "userAssignedIdentities": user_assigned(cloud, caller, named)}
 
 
 def _deployment(sent: Document) -> Document:

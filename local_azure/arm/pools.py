@@ -82,7 +82,7 @@ class Pools:
             "id": f"{account['id'].replace('/resourceGroups/', '/resourcegroups/')}/pools/{call['pool']}",
             "name": call["pool"],
             "type": _TYPE,
-            "identity": pool_identity(self._cloud, call.body.get("identity")),
+            "identity": pool_identity(self._cloud, call.caller, call.body.get("identity")),
             "tags": tags,
             "properties": properties | self._initial_state(properties),
         }
@@ -105,7 +105,7 @@ class Pools:
         """PUT on a pool that is there: what it may change is replaced or reset, anything else must be the same."""
         _refuse_deleting(known)
         refuse_fixed(known["properties"], properties)
-        if pool_identity(self._cloud, call.body.get("identity")) != known["identity"]:
+        if pool_identity(self._cloud, call.caller, call.body.get("identity")) != known["identity"]:
             raise fixed_property("identity")
         kept = {key: value for key, value in known["properties"].items() if key not in CHANGEABLE}
         _refuse_resizing(known, properties)
@@ -117,7 +117,10 @@ class Pools:
         _refuse_deleting(pool)
         sent = call.body.get("properties") or {}
         refuse_fixed(pool["properties"], {key: sent[key] for key in FIXED if key in sent})
-        if call.body.get("identity") and pool_identity(self._cloud, call.body["identity"]) != pool["identity"]:
+        if (
+            call.body.get("identity")
+            and pool_identity(self._cloud, call.caller, call.body["identity"]) != pool["identity"]
+        ):
             raise fixed_property("identity")
         changes = changeable_properties(sent)
         _refuse_resizing(pool, changes)

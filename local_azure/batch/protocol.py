@@ -26,6 +26,18 @@ from local_azure.wire import request_id
 
 LARGEST_BODY = 2**20
 _JSON = "application/json;odata=minimalmetadata"
+_INTEGERS = {
+    "code",
+    "end",
+    "maxParallelTasks",
+    "maxTaskRetryCount",
+    "priority",
+    "requiredSlots",
+    "start",
+    "targetDedicatedNodes",
+    "targetLowPriorityNodes",
+    "taskSlotsPerNode",
+}
 _CONDITION = "The condition specified using HTTP conditional header(s) is not met."
 
 
@@ -64,7 +76,7 @@ class Call:
                 413, "RequestBodyTooLarge", "The request body is too large and exceeds the maximum permissible limit."
             )
         try:
-            return json.loads(raw)
+            return json.loads(raw, object_hook=_numbers)
         except ValueError as error:
             raise invalid_body("The body is no JSON.") from error
 
@@ -151,6 +163,14 @@ def render_error(request: Request, error: ApiError) -> Response:
         return response
     headers = {name: text for name, text in response.headers.items() if name != "content-length"}
     return Response(json.dumps(body), error.status, headers, media_type=_JSON)
+
+
+def _numbers(given: Document) -> Document:
+    """The object with numbers where Azure CLI writes them as text, which the service understands."""
+    for name in _INTEGERS & given.keys():
+        if isinstance(given[name], str) and given[name].lstrip("-").isdigit():
+            given[name] = int(given[name])
+    return given
 
 
 def _tag(document: Document) -> dict[str, str]:

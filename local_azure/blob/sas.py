@@ -20,7 +20,7 @@ _OLDEST_VERSION = "2018-11-09"
 _KEY_FIELDS = ("skoid", "sktid", "skt", "ske", "sks", "skv")
 _RESPONSE_FIELDS = ("rscc", "rscd", "rsce", "rscl", "rsct")
 _CONTAINER_OPERATIONS = (("container", "GET", "list"), ("container", "POST", "batch"))
-# All that a service SAS opens besides blobs: https://learn.microsoft.com/rest/api/storageservices/create-service-sas
+# All that a SAS for a container opens besides its blobs: https://learn.microsoft.com/rest/api/storageservices/create-service-sas
 _RESOURCE_TYPES = {"service": "s", "container": "c", "blob": "o", "account": "sco"}
 
 
@@ -38,7 +38,9 @@ def authorize_by_sas(call: Call, operation: Operation) -> None:
     elif "ss" in call.query:
         _account(call)
     else:
-        _service(call, operation)
+        _service(call)
+    if "ss" not in call.query and call.operation[0] != "blob" and call.operation not in _CONTAINER_OPERATIONS:
+        raise permission_mismatch()
     _check_circumstances(call)
     if not set(call.query.get("sp", "")) & set(operation.sas_permissions(call)):
         raise permission_mismatch()
@@ -69,7 +71,7 @@ def _user_delegation(call: Call, operation: Operation) -> None:
         raise permission_mismatch()
 
 
-def _service(call: Call, operation: Operation) -> None:
+def _service(call: Call) -> None:
     fields = [
         *_fields(call, "sp", "st", "se"),
         _resource(call),
@@ -78,8 +80,6 @@ def _service(call: Call, operation: Operation) -> None:
     if call.query["sv"] >= "2020-12-06":
         fields += _fields(call, "ses")
     _check_signature(call, [*fields, *_fields(call, *_RESPONSE_FIELDS)], account_keys(call))
-    if call.operation not in _CONTAINER_OPERATIONS and call.operation[0] != "blob":
-        raise permission_mismatch()
 
 
 def _account(call: Call) -> None:

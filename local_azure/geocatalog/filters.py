@@ -7,7 +7,7 @@ operators compare the whole range. Arithmetic, arrays and functions other than C
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import cql2
@@ -78,7 +78,7 @@ def from_query(query: dict[str, dict[str, Any]]) -> Condition:
     return all_of(_condition(part) for part in parts)
 
 
-def all_of(conditions: Any) -> Condition:
+def all_of(conditions: Iterable[Condition]) -> Condition:
     """The conjunction of some conditions; true where there are none."""
     found = list(conditions)
     sql = " AND ".join(f"({condition.sql})" for condition in found) or "TRUE"

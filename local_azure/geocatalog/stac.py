@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
-import attr
 import msgspec
 from fastapi import APIRouter, FastAPI
 from stac_fastapi.api.app import StacApi
@@ -50,7 +49,7 @@ _STATUSES: dict[type[Exception], int] = {NotFoundError: 404, InvalidQueryParamet
 
 def stac_app(catalog: Catalog, root: str) -> FastAPI:
     """The application below `/stac`; `root` is its public address."""
-    queryables = Queryables(catalog=catalog)
+    queryables = Queryables(catalog)
     searching = [SearchFilterExtension(client=queryables), SearchSortExtension(), *_paged()]
     listing = [ItemCollectionFilterExtension(client=queryables), ItemCollectionSortExtension(), *_paged()]
     collections = CollectionSearchExtension.from_extensions([OffsetPaginationExtension()])
@@ -63,7 +62,7 @@ def stac_app(catalog: Catalog, root: str) -> FastAPI:
     _Api(
         settings=settings,
         app=app,
-        client=CatalogClient(catalog=catalog, root=root, landing_page_id="geocatalog"),
+        client=CatalogClient(catalog, root),
         router=APIRouter(prefix="/stac"),
         extensions=[*searching, *listing, collections],
         search_get_request_model=create_get_request_model(searching),
@@ -89,16 +88,17 @@ class _Api(StacApi):
         """A GeoCatalog has none."""
 
 
-@attr.s(auto_attribs=True, kw_only=True)
 class Queryables(AsyncBaseFiltersClient):
     """The queryables that pgstac starts with; any other property can be queried too."""
 
-    catalog: Catalog
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__()
+        self._catalog = catalog
 
     async def get_queryables(self, collection_id: str | None = None, **kwargs: Any) -> Document:
         """The JSON schema of the queryables."""
         if collection_id is not None:
-            _existing(self.catalog.collection(collection_id), f"Collection {collection_id}")
+            _collection(self._catalog, collection_id)
         core = "https://schemas.stacspec.org/v1.0.0/item-spec/json-schema"
         return {
             "$schema": "https://json-schema.org/draft/2019-09/schema",
@@ -114,18 +114,19 @@ class Queryables(AsyncBaseFiltersClient):
         }
 
 
-@attr.s(auto_attribs=True, kw_only=True)
 class CatalogClient(AsyncBaseCoreClient):
     """Answers what stac-fastapi has parsed."""
 
-    catalog: Catalog
-    root: str
+    def __init__(self, catalog: Catalog, root: str) -> None:
+        super().__init__(landing_page_id="geocatalog")
+        self._catalog = catalog
+        self._root = root
 
     async def landing_page(self, **kwargs: Any) -> Any:
         """The landing page; its links keep to the public address, whoever asks."""
-        page = self._landing_page(f"{self.root}/", self.conformance_classes(), [])
+        page = self._landing_page(f"{self._root}/", self.conformance_classes(), [])
         link = {"rel": "http://www.opengis.net/def/rel/ogc/1.0/queryables", "type": "application/schema+json"}
-        page["links"].append({**link, "href": f"{self.root}/queryables", "method": "GET"})
+        page["links"].append({**link, "href": f"{self._root}/queryables", "method": "GET"})
         return page
 
     async def all_collections(self, **kwargs: Any) -> Any:
@@ -134,7 +135,7 @@ class CatalogClient(AsyncBaseCoreClient):
         if kwargs["bbox"] or kwargs["datetime"]:
             raise InvalidQueryParameter("Collections cannot be searched by bbox or datetime here.")
         limit, offset = kwargs["limit"] or 10, kwargs["offset"] or 0
-        found = self.catalog.collections(limit + 1, offset)
+        found = self._catalog.collections(limit + 1, offset)
         links = self._links(request, "application/json")
         if len(found) > limit:
             following = self._address(request, limit=limit, offset=offset + limit)
@@ -145,19 +146,19 @@ class CatalogClient(AsyncBaseCoreClient):
 
     async def get_collection(self, collection_id: str, **kwargs: Any) -> Any:
         """One collection."""
-        found = _existing(self.catalog.collection(collection_id), f"Collection {collection_id}")
-        return Response(self._linked(found), media_type="application/json")
+        return Response(self._linked(_collection(self._catalog, collection_id)), media_type="application/json")
 
     async def get_item(self, item_id: str, collection_id: str, **kwargs: Any) -> Any:
         """One item, as stored."""
-        _existing(self.catalog.collection(collection_id), f"Collection {collection_id}")
-        found = self.catalog.item(collection_id, item_id)
-        body = _existing(found, f"Item {item_id} in Collection {collection_id}")
-        return Response(body, media_type=_GEOJSON)
+        _collection(self._catalog, collection_id)
+        found = self._catalog.item(collection_id, item_id)
+        if found is None:
+            raise NotFoundError(f"Item {item_id} in Collection {collection_id} does not exist.")
+        return Response(found, media_type=_GEOJSON)
 
     async def item_collection(self, collection_id: str, *args: Any, **kwargs: Any) -> Any:
         """A page of one collection's items."""
-        _existing(self.catalog.collection(collection_id), f"Collection {collection_id}")
+        _collection(self._catalog, collection_id)
         return await self._page({**kwargs, "collections": [collection_id]})
 
     async def get_search(self, *args: Any, **kwargs: Any) -> Any:
@@ -177,7 +178,7 @@ class CatalogClient(AsyncBaseCoreClient):
 
     async def _page(self, asked: dict[str, Any]) -> Response:
         request = asked["request"]
-        page = await run_in_threadpool(self.catalog.page, _search(asked))
+        page = await run_in_threadpool(self._catalog.page, _search(asked))
         bodies: Iterable[bytes] = page.bodies
         if fields := asked["fields"]:
             include = [name.lstrip("+ ") for name in fields if not name.startswith("-")]
@@ -196,35 +197,34 @@ class CatalogClient(AsyncBaseCoreClient):
 
     def _links(self, request: Request, media_type: str) -> list[Document]:
         return [
-            {"rel": "root", "type": "application/json", "href": f"{self.root}/"},
+            {"rel": "root", "type": "application/json", "href": f"{self._root}/"},
             {"rel": "self", "type": media_type, "href": self._address(request)},
         ]
 
     def _address(self, request: Request, **changes: Any) -> str:
         """The request's own public address with some query parameters set."""
         query = {**parse_qs(request.url.query, keep_blank_values=True), **changes}
-        address = self.root + quote(request.scope["path"].removeprefix("/stac"))
+        address = self._root + quote(request.scope["path"].removeprefix("/stac"))
         return f"{address}?{urlencode(query, doseq=True)}" if query else address
 
     def _linked(self, collection: bytes) -> bytes:
         """A collection with the links that the server makes."""
-        own = f"{self.root}/collections/{quote(msgspec.json.decode(collection)['id'], safe='')}"
+        own = f"{self._root}/collections/{quote(msgspec.json.decode(collection)['id'], safe='')}"
         made = [
             {"rel": "items", "type": _GEOJSON, "href": f"{own}/items"},
-            {"rel": "parent", "type": "application/json", "href": f"{self.root}/"},
-            {"rel": "root", "type": "application/json", "href": f"{self.root}/"},
+            {"rel": "parent", "type": "application/json", "href": f"{self._root}/"},
+            {"rel": "root", "type": "application/json", "href": f"{self._root}/"},
             {"rel": "self", "type": "application/json", "href": own},
         ]
-        relations = {link["rel"] for link in made}
-        return with_links(
-            collection, lambda links: [*made, *(link for link in links if link.get("rel") not in relations)]
-        )
+        ours = {link["rel"] for link in made}
+        return with_links(collection, lambda links: [*made, *(link for link in links if link.get("rel") not in ours)])
 
 
-def _existing(body: bytes | None, name: str) -> bytes:
-    if body is None:
-        raise NotFoundError(f"{name} does not exist.")
-    return body
+def _collection(catalog: Catalog, collection_id: str) -> bytes:
+    found = catalog.collection(collection_id)
+    if found is None:
+        raise NotFoundError(f"Collection {collection_id} does not exist.")
+    return found
 
 
 def _search(asked: dict[str, Any]) -> Search:

@@ -46,7 +46,7 @@ class UpstreamProxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the API does."""
         request = Request(scope, receive)
-        path = request.scope["raw_path"].decode().removeprefix("/stac")
+        path = request.scope["raw_path"].decode().removeprefix("/stac") or "/"
         address = f"{self._upstream}{path}" + (f"?{request.url.query}" if request.url.query else "")
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         try:
