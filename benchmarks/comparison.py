@@ -1,7 +1,6 @@
 """Which calls of a pass two clouds answered differently, and which of the differences our code would notice."""
 
 import ast
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,17 +49,17 @@ def compare(real: Sequence[Call], local: Sequence[Call], read: frozenset[str]) -
 
 
 def fields_read(folder: Path = TASKS) -> frozenset[str]:
-    """Names of the JSON fields that the Python files of a folder read, as they are on the wire.
+    """Names of the JSON fields that the Python files of a folder read: attributes of SDK models, and keys of documents.
 
-    An attribute of an SDK's model, or a key of a document; an attribute's wire name is its own in camelCase.
+    In lower case and without underscores, since `public_ip_address` is `publicIPAddress` on the wire.
     """
     names: set[str] = set()
     for file in folder.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Attribute):
-                names.add(re.sub(r"_([a-z])", lambda match: match[1].upper(), node.attr))
+                names.add(node.attr.replace("_", "").lower())
             elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-                names.add(str(node.slice.value))
+                names.add(str(node.slice.value).lower())
     return frozenset(names)
 
 
@@ -76,7 +75,11 @@ def _statuses(title: str, real: list[Call], local: list[Call]) -> list[Finding]:
     unsettled = _PASSING | _GOING_ON if OPERATION in title else _PASSING
     if seen == answered:
         return []
-    return [Finding(title, f"answered {_listed(seen)}, local_azure {_listed(answered)}", bool((seen ^ answered) - unsettled))]
+    return [
+        Finding(
+            title, f"answered {_listed(seen)}, local_azure {_listed(answered)}", bool((seen ^ answered) - unsettled)
+        )
+    ]
 
 
 def _listed(statuses: set[int]) -> str:
@@ -104,4 +107,4 @@ def _shapes(calls: list[Call], status: int) -> list[Shape]:
 def _matters(difference: Difference, read: frozenset[str]) -> bool:
     if difference.kind in (Kind.other_type, Kind.letter_case):
         return True
-    return difference.always and difference.path.rpartition("/")[2] in read
+    return difference.always and difference.path.rpartition("/")[2].lower() in read

@@ -12,6 +12,7 @@ import typer
 
 from local_azure.cloud import Options
 from local_azure.faults import FaultSpecError, parse_fault
+from local_azure.geocatalog.loading import CatalogSourceError
 from local_azure.server import StateInUseError, serve
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -89,7 +90,7 @@ def main(  # noqa: PLR0913  # one parameter per flag
         )
         try:
             asyncio.run(serve(options, env_file))
-        except StateInUseError as error:
+        except (CatalogSourceError, StateInUseError) as error:
             _end(1, str(error))
 
 

@@ -107,8 +107,6 @@ class Settings(BaseSettings):
     """What becomes of a job that is over; its logs are kept in the results container either way."""
     poll_seconds: float = Field(2, gt=0)
     """Pause between two looks at a job, a node or a long-running operation."""
-    requests_per_second: float = Field(25, gt=0)
-    """STAC calls per second of a whole harvest; GeoCatalog documents 50 per subscription."""
 
     @classmethod
     def settings_customise_sources(

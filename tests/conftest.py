@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ("flow_runs",)
+
 _OURS = ("SPATIOBATCH_", "AZURE_", "LOCAL_AZURE_", "PREFECT_", "IDENTITY_", "MSI_")
 
 

@@ -136,8 +136,10 @@ def batch_account(azure: dict[str, str], name: str = "nodetests") -> Iterator[Ba
                 )
             resources.resource_groups.create_or_update(GROUP, {"location": "westeurope"})
         body = {"location": "westeurope", "properties": {"allowedAuthenticationModes": ["AAD"]}}
+        known = [account.name for account in management.batch_account.list_by_resource_group(GROUP)]
         account = management.batch_account.begin_create(GROUP, name, body).result()
-        assign_role(azure, str(account.id), _DATA_CONTRIBUTOR)
+        if name not in known:
+            assign_role(azure, str(account.id), _DATA_CONTRIBUTOR)
         scopes = ["https://batch.core.windows.net//.default"]
         with BatchClient(f"https://{account.account_endpoint}", credential, credential_scopes=scopes) as client:
             yield Batch(azure, name, management, client)

@@ -312,6 +312,29 @@ def test_dependencies_need_a_job_that_uses_them(client: BatchClient, job: str) -
         client.create_task(job, _task("dependent", depends_on=depends))
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"resourceFiles": [{"filePath": "a.py"}]},
+        {"resourceFiles": [{"httpUrl": "https://127.0.0.1/a", "storageContainerUrl": "https://127.0.0.1/b"}]},
+        {"resourceFiles": [{"httpUrl": "https://127.0.0.1/a"}]},
+        {"outputFiles": [{"filePattern": "*.txt", "uploadOptions": {"uploadCondition": "taskcompletion"}}]},
+    ],
+)
+def test_task_with_incomplete_files_is_refused(client: BatchClient, job: str, files: dict[str, Any]) -> None:
+    with pytest.raises(HttpResponseError) as refusal:
+        client.create_task(job, {"id": "task", "commandLine": "/bin/true", **files})
+    assert refusal.value.status_code == 400
+
+
+def test_job_whose_manager_is_refused_is_not_made(client: BatchClient) -> None:
+    manager = {"id": "m", "commandLine": "/bin/true", "resourceFiles": [{}]}
+    with _refused(400, "InvalidPropertyValue"):
+        client.create_job({"id": "unmade", "poolInfo": {"poolId": "p"}, "jobManagerTask": manager})
+    with _refused(404, "JobNotFound"):
+        client.get_job("unmade")
+
+
 def test_task_that_its_user_ends_has_failed_with_task_ended(client: BatchClient, job: str) -> None:
     client.create_task(job, _task("ended"))
     client.terminate_task(job, "ended")
@@ -347,6 +370,17 @@ def test_files_of_a_queued_task_can_not_be_read(client: BatchClient, job: str) -
     client.create_task(job, _task("queued"))
     with _refused(409, "OperationInvalidForCurrentState"):
         list(client.list_task_files(job, "queued"))
+
+
+def test_account_made_again_knows_nothing_of_the_jobs_before(azure: dict[str, str]) -> None:
+    for _ in range(2):
+        with _client(_create_account(azure, "again")) as client:
+            assert list(client.list_jobs()) == []
+            client.create_job(batch.BatchJobCreateOptions(id="j", pool_info=_POOL))
+            client.create_task("j", _task("t"))
+            assert client.get_job_task_counts("j").task_counts.active == 1
+        with _management(azure) as management:
+            management.batch_account.begin_delete("batch", "again", polling_interval=0.1).result()
 
 
 def test_job_actions_need_a_data_action(azure: dict[str, str]) -> None:

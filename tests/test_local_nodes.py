@@ -1,7 +1,6 @@
 """local_azure's compute nodes: real processes, met through the Batch and ARM clients."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -142,7 +141,7 @@ def test_task_finds_the_documented_environment(batch: Batch) -> None:
 
 
 def test_nothing_of_the_environment_of_the_stand_in_leaks(start_azure: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PYTHONPATH", "SPATIOBATCH_SECRET", "HTTPS_PROXY"):
+    for name in ("LEAK", "SPATIOBATCH_LEAK", "AZ_BATCH_LEAK"):
         monkeypatch.setenv(name, "leaked")
     with batch_account(start_azure()) as batch:
         job = batch.job(batch.pool())
@@ -221,21 +220,20 @@ def test_task_beyond_its_wall_clock_time_is_ended(batch: Batch, shared_job: str)
 
 
 def test_terminated_task_leaves_no_process(batch: Batch, shared_job: str) -> None:
-    task = batch.start(shared_job, "sleep 61.5 & echo $! > child; wait")
-    batch.running(shared_job, task)
-    child = (
-        int(until(lambda: batch.output(shared_job, task, "wd/child"), bool))
-        if wait_for_file(batch, shared_job, task)
-        else 0
-    )
+    task = batch.start(shared_job, "sleep 61 & echo $! > part; mv part child; wait")
+    child = child_of(batch, shared_job, task)
     batch.client.terminate_task(shared_job, task)
     assert gone(child)
 
 
-def wait_for_file(batch: Batch, job: str, task: str) -> bool:
-    return until(
-        lambda: any(file.name == "wd/child" for file in batch.client.list_task_files(job, task, recursive=True)), bool
+def child_of(batch: Batch, job: str, task: str) -> int:
+    """The process that a task has started and told of in the file `child`."""
+    batch.running(job, task)
+    until(
+        lambda: [file.name for file in batch.client.list_task_files(job, task, recursive=True)],
+        lambda names: "wd/child" in names,
     )
+    return int(batch.output(job, task, "wd/child"))
 
 
 def gone(process: int) -> bool:
@@ -246,7 +244,7 @@ def gone(process: int) -> bool:
 
 def test_slots_of_a_node_are_never_overbooked(batch: Batch) -> None:
     job = batch.job(batch.pool(taskSlotsPerNode=2))
-    line = "mkdir $AZ_BATCH_NODE_SHARED_DIR/$$; ls $AZ_BATCH_NODE_SHARED_DIR; sleep 0.3; rmdir $AZ_BATCH_NODE_SHARED_DIR/$$"
+    line = "cd $AZ_BATCH_NODE_SHARED_DIR; mkdir $$; ls; sleep 0.3; rmdir $$"
     tasks = [batch.start(job, line) for _ in range(6)]
     for task in tasks:
         batch.ended(job, task)
@@ -479,10 +477,10 @@ def test_killed_stand_in_leaves_no_process(tmp_path: Path, monkeypatch: pytest.M
         settings = read_env_file(env_file)
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
-        with batch_account(settings) as batch:
-            job = batch.job(batch.pool())
-            task = batch.start(job, "sleep 64 & echo $! > child; wait")
-            assert wait_for_file(batch, job, task)
-            child = int(batch.output(job, task, "wd/child"))
-        process.send_signal(signal.SIGKILL)
+        try:
+            with batch_account(settings) as batch:
+                job = batch.job(batch.pool())
+                child = child_of(batch, job, batch.start(job, "sleep 64 & echo $! > part; mv part child; wait"))
+        finally:
+            process.kill()
     assert gone(child)

@@ -162,8 +162,8 @@ def user_assigned(cloud: Cloud, caller: Principal, named: Document) -> Document:
             raise ApiError(
                 403,
                 "LinkedAuthorizationFailed",
-                f"The client '{caller.client_id}' has permission to perform the action, but it does not have permission "
-                f"to perform '{assign}' on the linked scope '{identity_id}' or the linked scope is invalid.",
+                f"The client '{caller.client_id}' has permission to perform the action, but it does not have "
+                f"permission to perform '{assign}' on the linked scope '{identity_id}' or the linked scope is invalid.",
             )
         identity = cloud.store.table("identities").get(identity_id.lower())
         if identity is None:

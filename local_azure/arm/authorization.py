@@ -132,7 +132,7 @@ class Authorization:
                 "conditionVersion": None,
                 "createdOn": now,
                 "updatedOn": now,
-                "createdBy": None,
+                "createdBy": call.caller.object_id,
                 "updatedBy": call.caller.object_id,
                 "delegatedManagedIdentityResourceId": None,
                 "description": sent.get("description"),

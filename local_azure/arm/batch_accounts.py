@@ -60,14 +60,16 @@ class BatchAccounts:
             gate.route("GET", f"{location}/quotas", self._quotas),
             gate.route("GET", f"{location}/virtualMachineSkus", self._vm_sizes),
             gate.route("POST", f"{location}/checkNameAvailability", self._check_name),
-            gate.route("GET", f"{location}/accountOperationResults/{{operation}}", self._operations.poll),
+            gate.route(
+                "GET", f"{location}/accountOperationResults/{{operation}}", self._operations.poll, open_to_all=True
+            ),
             gate.route("GET", f"{_PROVIDER}/batchAccounts", self._list),
             gate.route("GET", _ACCOUNTS, self._list_group),
             gate.route("PUT", _ACCOUNT, self._put),
             gate.route("GET", _ACCOUNT, self._get),
             gate.route("PATCH", _ACCOUNT, self._patch),
             gate.route("DELETE", _ACCOUNT, self._delete),
-            gate.route("GET", f"{_ACCOUNT}/operationResults/{{operation}}", self._operations.poll),
+            gate.route("GET", f"{_ACCOUNT}/operationResults/{{operation}}", self._operations.poll, open_to_all=True),
             gate.route("POST", f"{_ACCOUNT}/listKeys", self._list_keys),
             gate.route("POST", f"{_ACCOUNT}/regenerateKeys", self._regenerate_key),
             gate.route("POST", f"{_ACCOUNT}/syncAutoStorageKeys", self._sync_keys),
@@ -216,9 +218,10 @@ class BatchAccounts:
         self._forget(name)
 
     def _forget(self, name: str) -> None:
-        for table in map(self._cloud.store.table, ("pools", "jobs", "tasks")):
-            for key in [key for key in table if key.startswith(f"{name}/")]:
-                del table[key]
+        self._cloud.jobs.forget_account(name)
+        pools = self._cloud.store.table("pools")
+        for key in [key for key in pools if key.startswith(f"{name}/")]:
+            del pools[key]
         self._keys.pop(name, None)
         account = self._accounts.pop(name, None)
         if account and account["identity"]["type"] == "SystemAssigned":

@@ -97,7 +97,11 @@ class Gate:
         self._providers = providers
 
     def route(self, method: str, path: str, handler: Handler, *, open_to_all: bool = False) -> Route:
-        """A route whose handler runs for callers with the permission; `open_to_all` asks for a token only."""
+        """A route whose handler runs for callers with the permission.
+
+        With `open_to_all` a token is enough: for what everybody may see, lists that show only what the
+        caller may read, and the progress of operations, whose addresses cannot be guessed.
+        """
 
         async def entered(request: Request) -> Response:
             return _stamped(await handler(await self._admit(request, open_to_all)))

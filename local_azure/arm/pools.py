@@ -56,7 +56,9 @@ class Pools:
             gate.route("DELETE", _POOL, self._delete),
             gate.route("POST", f"{_POOL}/disableAutoScale", self._disable_auto_scale),
             gate.route("POST", f"{_POOL}/stopResize", self._stop_resize),
-            gate.route("GET", f"{_ACCOUNT}/poolOperationResults/{{operation}}", self._operations.poll),
+            gate.route(
+                "GET", f"{_ACCOUNT}/poolOperationResults/{{operation}}", self._operations.poll, open_to_all=True
+            ),
         ]
 
     async def _list(self, call: Call) -> Response:
@@ -158,9 +160,10 @@ class Pools:
         )
 
     async def _remove(self, key: str) -> None:
-        account = key.split("/", 1)[0]
-        await self._cloud.nodes.pool_deleted(account, self._pools[key]["name"])
-        del self._pools[key]
+        pool = self._pools.get(key)
+        if pool:  # else its account or resource group was deleted in the meantime
+            await self._cloud.nodes.pool_deleted(key.split("/", 1)[0], pool["name"])
+            self._pools.pop(key, None)
 
     async def _disable_auto_scale(self, call: Call) -> Response:
         pool = self._find(call)

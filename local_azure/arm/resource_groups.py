@@ -12,7 +12,7 @@ from starlette.routing import Route
 from local_azure.arm.gate import Call, Gate, listing
 from local_azure.arm.locations import location_of
 from local_azure.arm.operations import Operations
-from local_azure.arm.resources import check_tags, require_group, require_living_group
+from local_azure.arm.resources import check_tags, require_group, require_living_group, visible
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
 from local_azure.store import Document
@@ -40,13 +40,18 @@ class ResourceGroups:
         """The route table."""
         group = f"{_GROUPS}/{{group}}"
         return [
-            gate.route("GET", _GROUPS, self._list),
+            gate.route("GET", _GROUPS, self._list, open_to_all=True),
             gate.route("PUT", group, self._put),
             gate.route("GET", group, self._get),
             gate.route("HEAD", group, self._exists),
             gate.route("PATCH", group, self._patch),
             gate.route("DELETE", group, self._delete),
-            gate.route("GET", "/subscriptions/{subscription}/operationresults/{operation}", self._operations.poll),
+            gate.route(
+                "GET",
+                "/subscriptions/{subscription}/operationresults/{operation}",
+                self._operations.poll,
+                open_to_all=True,
+            ),
         ]
 
     async def _list(self, call: Call) -> Response:
@@ -55,7 +60,7 @@ class ResourceGroups:
             call.request.query_params.get("$filter", ""),
             re.IGNORECASE,
         )
-        groups = list(self._groups.values())
+        groups = visible(self._cloud, call.caller, self._groups.values())
         if wanted:
             name, value = wanted["name"], wanted["value"]
             groups = [group for group in groups if name in group["tags"] and value in (None, group["tags"][name])]

@@ -1,8 +1,6 @@
 """What the resources of all providers have in common: ids, tags, ETags, merging of updates."""
 
-import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from local_azure.clock import Clock, ticks
@@ -23,6 +21,16 @@ RESOURCE_TABLES = {
 def tracked_resources(cloud: Cloud) -> list[Document]:
     """Every resource that lives in a resource group."""
     return [document for table in RESOURCE_TABLES.values() for document in cloud.store.table(table).values()]
+
+
+def visible(cloud: Cloud, caller: Principal, documents: Iterable[Document]) -> list[Document]:
+    """The resources (or groups) that a caller may read: a list of the subscription shows no others."""
+    return [found for found in documents if cloud.access.allowed(caller, f"{_operations(found)}/read", found["id"])]
+
+
+def _operations(document: Document) -> str:
+    resource_type = str(document["type"])
+    return resource_type.replace("Microsoft.Resources/", "Microsoft.Resources/subscriptions/")
 
 
 def group_of(resource_id: str) -> str:
@@ -107,11 +115,6 @@ def etag(clock: Clock) -> str:
     """A fresh ETag in the form of Azure's storage and Batch, which is a time in hexadecimal."""
     moment = int(clock.now().timestamp() * 10_000_000) + 621_355_968_000_000_000
     return f"0x{moment:X}"
-
-
-def digest(document: Document) -> str:
-    """Equal for equal JSON."""
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def system_data(caller: Principal, clock: Clock, before: Document | None = None) -> Document:

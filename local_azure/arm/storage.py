@@ -58,7 +58,7 @@ class StorageAccounts:
         return [
             gate.route("POST", f"{_PROVIDER}/checkNameAvailability", self._check_name),
             gate.route("GET", f"{_PROVIDER}/storageAccounts", self._list),
-            gate.route("GET", polled, self._operations.poll),
+            gate.route("GET", polled, self._operations.poll, open_to_all=True),
             gate.route("GET", _ACCOUNTS, self._list_group),
             gate.route("PUT", _ACCOUNT, self._put),
             gate.route("GET", _ACCOUNT, self._get),
@@ -116,7 +116,7 @@ class StorageAccounts:
         document = self._new(call, group, name)
         if known:
             _refuse_fixed(known, document, name)
-            self._accounts[name] = merged(known, _changes(call.body))
+            self._accounts[name] = _changed(known, call.body)
             return JSONResponse(self._shown(self._accounts[name]))
         self._accounts[name] = document
         self._keys[name] = {key: _new_key() for key in _KEY_NAMES}
@@ -130,11 +130,9 @@ class StorageAccounts:
     def _new(self, call: Call, group: Document, name: str) -> Document:
         body = call.body
         location, tags = location_of(body, _TYPE), check_tags(body)
-        sku, kind = (body.get("sku") or {}).get("name", ""), body.get("kind")
+        sku, kind = _sku(body), body.get("kind")
         if kind not in _KINDS:
             raise ApiError(400, "InvalidValuesForRequestParameters", "Values for request parameters are invalid: kind.")
-        if not _SKUS.fullmatch(sku):
-            raise ApiError(400, "InvalidValuesForRequestParameters", "Values for request parameters are invalid: sku.")
         now = ticks(self._cloud.clock.now())
         return {
             "id": f"{group['id']}/providers/{_TYPE}/{name}",
@@ -142,7 +140,7 @@ class StorageAccounts:
             "type": _TYPE,
             "location": location,
             "tags": tags,
-            "sku": {"name": sku, "tier": sku.split("_")[0]},
+            "sku": sku,
             "kind": kind,
             "properties": with_defaults(body.get("properties") or {}, _default_properties(self._cloud, location, now)),
         }
@@ -152,7 +150,7 @@ class StorageAccounts:
         _refuse_fixed(
             account, {**account, **{key: call.body[key] for key in _FIXED if key in call.body}}, call["account"]
         )
-        changed = merged(account, _changes(call.body))
+        changed = _changed(account, call.body)
         self._accounts[call["account"].lower()] = changed
         return JSONResponse(self._shown(changed))
 
@@ -223,14 +221,21 @@ def _default_properties(cloud: Cloud, location: str, now: str) -> Document:
     }
 
 
-def _changes(body: Document) -> Document:
-    changes: Document = {"properties": body.get("properties") or {}}
+def _changed(account: Document, body: Document) -> Document:
+    """The account with what a body sets: properties are merged, tags replaced."""
+    changed = {**account, "properties": merged(account["properties"], body.get("properties") or {})}
     if "tags" in body:
-        # None first: a merge would keep the tags that the body leaves out.
-        changes["tags"] = check_tags(body)
+        changed["tags"] = check_tags(body)
     if body.get("sku"):
-        changes["sku"] = {"name": body["sku"]["name"], "tier": body["sku"]["name"].split("_")[0]}
-    return changes
+        changed["sku"] = _sku(body)
+    return changed
+
+
+def _sku(body: Document) -> Document:
+    name = str((body.get("sku") or {}).get("name", ""))
+    if not _SKUS.fullmatch(name):
+        raise ApiError(400, "InvalidValuesForRequestParameters", "Values for request parameters are invalid: sku.")
+    return {"name": name, "tier": name.split("_", maxsplit=1)[0]}
 
 
 def _refuse_fixed(known: Document, wanted: Document, name: str) -> None:

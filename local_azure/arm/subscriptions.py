@@ -12,7 +12,7 @@ from starlette.routing import Route
 from local_azure.arm.gate import Call, Gate, listing
 from local_azure.arm.locations import LOCATIONS
 from local_azure.arm.providers import Providers
-from local_azure.arm.resources import group_of, require_group, tracked_resources
+from local_azure.arm.resources import group_of, require_group, tracked_resources, visible
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
 from local_azure.store import Document
@@ -38,7 +38,7 @@ class Subscriptions:
             gate.route("GET", "/subscriptions", self._list, open_to_all=True),
             gate.route("GET", subscription, self._get),
             gate.route("GET", f"{subscription}/locations", self._locations),
-            gate.route("GET", f"{subscription}/resources", self._resources),
+            gate.route("GET", f"{subscription}/resources", self._resources, open_to_all=True),
             gate.route("GET", f"{subscription}/resourceGroups/{{group}}/resources", self._resources),
             gate.route("GET", f"{subscription}/providers", self._list_providers),
             gate.route("GET", f"{subscription}/providers/{{namespace}}", self._get_provider),
@@ -128,7 +128,8 @@ class Subscriptions:
         )
 
     async def _resources(self, call: Call) -> Response:
-        found = [resource for resource in tracked_resources(self._cloud) if _satisfies(resource, call)]
+        readable = visible(self._cloud, call.caller, tracked_resources(self._cloud))
+        found = [resource for resource in readable if _satisfies(resource, call)]
         if "group" in call.request.path_params:
             group = require_group(self._cloud, call["group"])["name"].lower()
             found = [resource for resource in found if group_of(resource["id"]) == group]

@@ -29,6 +29,8 @@ TASK_PROPERTIES = frozenset({
 _JOB_REFUSED = ("jobPreparationTask", "jobReleaseTask")
 _TASK_REFUSED = ("multiInstanceSettings", "containerSettings", "applicationPackageReferences")
 
+_SOURCES = ("autoStorageContainerName", "storageContainerUrl", "httpUrl")
+_CONDITIONS = ("tasksuccess", "taskfailure", "taskcompletion")
 _AUTO_USER = {"autoUser": {"scope": "pool", "elevationLevel": "nonadmin"}}
 _CHOICES = {
     "onAllTasksComplete": ("noaction", "terminatejob"),
@@ -156,9 +158,27 @@ def _check_task_values(job: Document, body: Document) -> None:
             "TaskDependenciesNotSpecifiedOnJob",
             "The specified task has dependencies, but the job does not use task dependencies.",
         )
+    _check_files(body)
     for options in exit_options(body.get("exitConditions") or {}):
         if "jobAction" in options and job["onTaskFailure"] == "noaction":
             raise invalid_property("jobAction", options["jobAction"], "The job's onTaskFailure is noaction.")
+
+
+def _check_files(body: Document) -> None:
+    """Hold resource files and output files to what the service takes."""
+    for file in body.get("resourceFiles") or ():
+        sources = [name for name in _SOURCES if file.get(name)]
+        if len(sources) != 1:
+            raise invalid_property("resourceFiles", sources, f"Exactly one of {', '.join(_SOURCES)} must be given.")
+        if sources == ["httpUrl"] and not file.get("filePath"):
+            raise missing_property("filePath")
+    for file in body.get("outputFiles") or ():
+        container = (file.get("destination") or {}).get("container") or {}
+        condition = (file.get("uploadOptions") or {}).get("uploadCondition")
+        if not file.get("filePattern") or not container.get("containerUrl"):
+            raise missing_property("outputFiles")
+        if condition not in _CONDITIONS:
+            raise invalid_property("uploadCondition", condition, f"The value must be one of {', '.join(_CONDITIONS)}.")
 
 
 def known_properties(body: Any, known: frozenset[str], refused: tuple[str, ...] = ()) -> Document:

@@ -6,8 +6,10 @@ wall clock, go on after a restart.
 """
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from local_azure.batch import exits
@@ -68,6 +70,11 @@ class JobLifecycle:
         """An account's jobs, oldest first."""
         return self._table.below(f"{account}/".lower())
 
+    def forget_account(self, account: str) -> None:
+        """Forget an account's jobs and tasks at once; its nodes are gone."""
+        for job in self.of_account(account):
+            self._forget(job_key(account, job["id"]))
+
     def create(self, account: Document, body: Document) -> Document:
         """Make a job, and its job manager task.
 
@@ -85,10 +92,11 @@ class JobLifecycle:
                 "ActiveJobAndScheduleQuotaReached",
                 "Active job and schedule quota for the account has been reached.",
             )
+        manager = manager_as_task(job) if "jobManagerTask" in job else None
         self._table[key] = job
         self._open[key] = None
-        if "jobManagerTask" in job:
-            self.tasks.add(manager_as_task(job))
+        if manager:
+            self.tasks.add(manager)
         self._act_on_settings(job)
         return job
 
@@ -141,6 +149,7 @@ class JobLifecycle:
         """Forget a task, after its end if it runs."""
         if task["state"] in ON_A_NODE:
             await self._cloud.nodes.stop_task(task)
+        await self._remove_files([task])
         if self.tasks.holds(task):
             self.tasks.remove(task)
             self._end_if_done(self.find(task["_account"], task["_job"]))
@@ -195,28 +204,42 @@ class JobLifecycle:
 
     async def _finish_terminating(self, job: Document) -> None:
         await self._settle(job, self.end_task)
-        if job["state"] == "terminating":
+        if self._still(job, "terminating"):
             self._move(job, "completed")
 
     async def _finish_deleting(self, job: Document) -> None:
         await self._settle(job, self._cloud.nodes.stop_task)
         key = job_key(job["_account"], job["id"])
+        await self._remove_files(self.tasks.of_job(key))
+        if self._still(job, "deleting"):
+            self._forget(key)
+
+    def _still(self, job: Document, state: str) -> bool:
+        """Whether nobody changed a job's state, or removed it, while something took its time."""
+        return self._table.get(job_key(job["_account"], job["id"])) is job and job["state"] == state
+
+    def _forget(self, key: str) -> None:
         self.tasks.forget_job(key)
         self._silence(key)
+        self._open.pop(key, None)
         del self._table[key]
+
+    async def _remove_files(self, tasks: list[Document]) -> None:
+        folders = [folder for task in tasks if "nodeInfo" in task and (folder := self._cloud.nodes.task_folder(task))]
+        await asyncio.to_thread(_remove, folders)
 
     async def _finish_disabling(self, job: Document) -> None:
         if job["_running_tasks"] == "wait":
-            while job["state"] == "disabling" and self.tasks.on_nodes(job_key(job["_account"], job["id"])):
+            while self._still(job, "disabling") and self.tasks.on_nodes(job_key(job["_account"], job["id"])):
                 await asyncio.sleep(SETTLING_SECONDS)
         else:
             await self._settle(job, self._requeue if job["_running_tasks"] == "requeue" else self.end_task)
-        if job["state"] == "disabling":
+        if self._still(job, "disabling"):
             self._move(job, "disabled")
 
     async def _finish_enabling(self, job: Document) -> None:
         await self._cloud.clock.sleep(SETTLING_SECONDS)
-        if job["state"] == "enabling":
+        if self._still(job, "enabling"):
             self._move(job, "active")
             self._end_if_done(job)
 
@@ -272,3 +295,8 @@ class JobLifecycle:
             self._set_alarm(job)
             if job["state"] in finish:
                 self.in_background(finish[job["state"]](job))
+
+
+def _remove(folders: list[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
