@@ -9,13 +9,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import requests
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.comparison import Finding, compare, fields_read
 from benchmarks.observation import Call, observed
@@ -80,7 +80,9 @@ def _pass_on_azure(environment: Path, *, confirmed: bool, keep: bool) -> tuple[l
             settings = load_settings()
             err.print(_warning(settings, keep=keep), markup=False)
             if not confirmed:
-                raise ConfigurationError("Nothing was done: say --yes to go on.")
+                raise ConfigurationError(
+                    f"Nothing was done; to go on: python -m benchmarks.live_check --environment {environment} --yes"
+                )
             _check_reach(settings.endpoints)
             return _observed_pass("azure", settings, keep=keep), _formed_like(settings)
 
@@ -164,12 +166,11 @@ def _remove(side: str, group: str) -> None:
 
 
 def report(findings: list[Finding], calls: int) -> None:
-    """Print what differs, and one line that sums it up."""
-    if findings:
-        table = Table("", "call", "finding", title="What differs", title_justify="left")
-        for finding in findings:
-            table.add_row("differs" if finding.disagrees else "noted", finding.call, finding.what)
-        out.print(table)
+    """Print what differs, by call, and one line that sums it up."""
+    for call, of_call in groupby(findings, key=lambda finding: finding.call):
+        out.print(call, style="bold", markup=False)
+        for finding in of_call:
+            out.print(f"  {'differs' if finding.disagrees else 'noted':<8} {finding.what}", markup=False)
     disagreements = sum(finding.disagrees for finding in findings)
     verdict = f"{disagreements} disagreements" if disagreements else "local_azure agrees"
     out.print(f"{calls} kinds of calls compared, {len(findings) - disagreements} differences noted: {verdict}.")

@@ -149,7 +149,7 @@ def observed(settings: Settings) -> Iterator[Observer]:
         observer.see(request, answer, streamed=bool(options.get("stream")))
         return answer
 
-    requests.Session.send = watching  # type: ignore[method-assign]  # there is no hook for all sessions of a process
+    requests.Session.send = watching  # type: ignore[assignment, method-assign]  # there is no hook for all sessions of a process
     try:
         yield observer
     finally:

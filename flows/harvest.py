@@ -6,16 +6,17 @@ from pathlib import Path
 from prefect import flow
 from prefect.runtime import flow_run
 
-from spatiobatch.manifest import Harvest
+from spatiobatch.manifest import Harvest, Layout
 from spatiobatch.names import harvest_id
+from spatiobatch.output import check_output, write_output
 from spatiobatch.query import Query, Runtime
 from spatiobatch.settings import ScriptAccess, load_settings
 from tasks.clients import AzureClients
-from tasks.collections import collections_task, manifest_of, parse_collections
+from tasks.collections import TASK_ID, collections_task, manifest_of, parse_collections
 from tasks.environment import read_environment
-from tasks.job import close_job, open_job, submit_tasks, wait_for_tasks
-from tasks.logs import read_stdout
-from tasks.results import check_output, harvest_files, publish, write_output
+from tasks.job import batch_job, submit_tasks, wait_for_tasks
+from tasks.logs import read_logs
+from tasks.results import harvest_files, publish
 from tasks.summary import summarise
 
 
@@ -44,17 +45,14 @@ def harvest(
     name = harvest_id(flow_run.scheduled_start_time or started, query.hash)
     environment = read_environment(azure)
     wanted = collections_task(azure, environment, name, runtime)
-    job = open_job(azure, environment, f"harvest-{name}")
-    try:
+    with batch_job(azure, environment, f"harvest-{name}") as job:
         submit_tasks(azure, environment, job, [wanted])
         ended = wait_for_tasks(azure, environment, job, expected=1)
-        stdout = read_stdout(azure, environment, job, ended[0], name)
-    finally:
-        close_job(azure, environment, job)
-    collections = parse_collections(stdout, query)
+        logs = read_logs(azure, environment, job, ended[0], Layout(name).logs(TASK_ID))
+    collections = parse_collections(logs.stdout, query)
     manifest = manifest_of(collections, query, name, started, ended)
     files = harvest_files(collections, manifest)
     archive = publish(azure, environment, files)
-    written = write_output(output, files) if output else None
+    written = write_output(output, {**logs.files, **files}) if output else None
     artifact = summarise(manifest, collections, archive)
     return Harvest(manifest, collections, archive, artifact, written)

@@ -11,7 +11,7 @@ from tasks.identity import ensure_identity
 from tasks.pool import ensure_pool, wait_for_node
 from tasks.probe import probe, probed
 from tasks.resource_group import ensure_resource_group, register_providers
-from tasks.roles import ensure_role, grants
+from tasks.roles import all_granted, ensure_role, grants
 from tasks.storage import ensure_containers, ensure_storage_account, upload_scripts
 
 
@@ -37,10 +37,10 @@ def provision(replace_pool: bool = False, script_access: ScriptAccess | None = N
     changes += [storage_change, identity_change, batch_change]
     blobs, endpoint = storage.properties.primary_endpoints.blob, account.properties.account_endpoint
 
-    granting = [ensure_role.submit(azure, grant) for grant in grants(azure, storage.id, account, identity)]
+    granting = [ensure_role.submit(azure, grant) for grant in grants(azure, account, identity)]
     containing = ensure_containers.submit(azure, storage.name)
     check_quota(azure, account)
-    changes += [granted.result() for granted in granting] + containing.result()
+    changes += all_granted(granting) + containing.result()
     changes += upload_scripts(azure, blobs)
 
     changes.append(ensure_pool(azure, endpoint, identity.id, pool_metadata(blobs, catalog), replace=replace_pool))

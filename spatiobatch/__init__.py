@@ -5,6 +5,7 @@ settings.py     what differs between environments
 names.py        ids and Azure's limits on them
 query.py        what a harvest asks for
 manifest.py     what a harvest answers with, and where each part is kept
+output.py       a copy of an archive in a folder
 changes.py      created, updated or unchanged
 errors.py       everything that can be said to a user when it fails
 """

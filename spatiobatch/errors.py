@@ -107,15 +107,19 @@ class ForeignResourceError(ProvisioningError):
 
 
 class MissingGrantError(ProvisioningError):
-    """A role assignment is missing that the operator may not make."""
+    """Role assignments are missing that the operator may not make, or they do not work.
 
-    def __init__(self, role: str, principal_id: str, principal_type: str, scope: str, why: str) -> None:
+    Args:
+        commands: for each missing grant, in words, what somebody who may assign roles has to run.
+        why: how it showed.
+    """
+
+    def __init__(self, commands: dict[str, str], why: str) -> None:
         super().__init__(
-            f"{role} is missing on {scope} ({why}). Ask somebody who may assign roles to run: "
-            f'az role assignment create --role "{role}" --assignee-object-id {principal_id} '
-            f"--assignee-principal-type {principal_type} --scope {scope}"
+            f"Missing: {'; '.join(commands)} ({why}). Ask somebody who may assign roles to run: "
+            + "\n".join(commands.values())
         )
-        self.role, self.principal_id, self.scope = role, principal_id, scope
+        self.commands, self.why = commands, why
 
 
 class NodeError(ProvisioningError):
@@ -144,11 +148,10 @@ class NotProvisionedError(HarvestError):
 class TaskFailedError(HarvestError):
     """A Batch task failed."""
 
-    def __init__(self, job: str, task: str, outcome: str, node: str | None, stderr_tail: str | None) -> None:
+    def __init__(self, job: str, task: str, outcome: str, node: str | None, stderr: str) -> None:
         where = f" on node {node}" if node else ""
-        said = f"its stderr ends:\n{stderr_tail}" if stderr_tail else "it left no stderr"
-        super().__init__(f"Task {task} of job {job} {outcome}{where}; {said}")
-        self.job, self.task, self.node, self.stderr_tail = job, task, node, stderr_tail
+        super().__init__(f"Task {task} of job {job} {outcome}{where}; {stderr}")
+        self.job, self.task, self.node = job, task, node
 
 
 class JobEndedError(HarvestError):

@@ -82,7 +82,9 @@ class Query(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    content: Content = Field(Content.collections, title="What to harvest", description="Collections, or the items in them.")
+    content: Content = Field(
+        Content.collections, title="What to harvest", description="Collections, or the items in them."
+    )
     collections: tuple[CollectionId, ...] = Field(
         (), title="Collections", description="Ids of the collections to harvest; all where empty.", examples=[["naip"]]
     )

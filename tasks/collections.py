@@ -3,22 +3,53 @@
 import json
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 from azure.batch.models import BatchTask, BatchTaskCreateOptions
 from prefect import task
+from pydantic import BaseModel, ValidationError
 
 from spatiobatch.errors import NotStacError, UnknownCollectionError
 from spatiobatch.manifest import CollectionTotals, Cost, Layout, Manifest
-from spatiobatch.query import Query, Runtime
+from spatiobatch.query import Query, Runtime, first_problem
 from tasks.clients import AzureClients
 from tasks.environment import Environment
 from tasks.node_task import node_task
 
 TASK_ID = "collections"
 SCRIPTS = {Runtime.python: "list_collections.py", Runtime.bash: "list_collections.sh"}
-_REQUIRED = ("id", "type", "stac_version", "description", "license", "extent", "links")
-"""https://github.com/radiantearth/stac-spec/blob/v1.0.0/collection-spec/collection-spec.md#collection-fields"""
+
+
+class _Spatial(BaseModel):
+    bbox: list[list[float]]
+
+
+class _Temporal(BaseModel):
+    interval: list[tuple[str | None, str | None]]
+
+
+class _Extent(BaseModel):
+    spatial: _Spatial
+    temporal: _Temporal
+
+
+class _Collection(BaseModel):
+    """What every collection must have.
+
+    https://github.com/radiantearth/stac-spec/blob/v1.0.0/collection-spec/collection-spec.md#collection-fields
+    """
+
+    id: str
+    type: Literal["Collection"]
+    stac_version: str
+    description: str
+    license: str
+    extent: _Extent
+    links: list[dict[str, Any]]
+
+
+class _Answer(BaseModel):
+    collections: list[_Collection]
 
 
 def collections_task(
@@ -37,11 +68,13 @@ def parse_collections(stdout: bytes, query: Query) -> list[dict[str, Any]]:
         UnknownCollectionError: the query names one that is not among them.
     """
     try:
-        collections = json.loads(stdout)["collections"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise NotStacError(TASK_ID, f"no JSON object with a list named collections ({error})") from error
-    for number, collection in enumerate(collections):
-        _check(number, collection)
+        answer = json.loads(stdout)
+        _Answer.model_validate(answer)
+    except ValidationError as error:
+        raise NotStacError(TASK_ID, first_problem(error)) from error
+    except ValueError as error:
+        raise NotStacError(TASK_ID, f"no JSON ({error})") from error
+    collections: list[dict[str, Any]] = answer["collections"]
     known = {collection["id"] for collection in collections}
     unknown = set(query.collections) - known
     if unknown:
@@ -65,13 +98,3 @@ def manifest_of(
         versions={package: version(package) for package in ("spatiobatch", "prefect", "azure-batch")},
         cost=Cost(node_seconds=sum((info.end_time - info.start_time).total_seconds() for info in ran)),
     )
-
-
-def _check(number: int, collection: Any) -> None:
-    if not isinstance(collection, dict):
-        raise NotStacError(TASK_ID, f"entry {number} is no object")
-    missing = [name for name in _REQUIRED if name not in collection]
-    if missing:
-        raise NotStacError(TASK_ID, f"entry {number} ({collection.get('id', 'no id')}) lacks {', '.join(missing)}")
-    if collection["type"] != "Collection":
-        raise NotStacError(TASK_ID, f"entry {number} ({collection['id']}) is a {collection['type']}")

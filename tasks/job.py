@@ -1,7 +1,9 @@
 """A Batch job: opened, filled, waited for, closed."""
 
+import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 
 from azure.batch import BatchClient
@@ -13,6 +15,7 @@ from azure.batch.models import (
     BatchPoolInfo,
     BatchTask,
     BatchTaskCreateOptions,
+    BatchTaskCreateResult,
     BatchTaskGroup,
 )
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
@@ -22,12 +25,31 @@ from spatiobatch.errors import HarvestError, JobEndedError
 from spatiobatch.names import MANAGED_BY, job_id
 from tasks.clients import AzureClients, azure_task, code_of
 from tasks.environment import Environment
+from tasks.node_watch import NodeWatch
 
 _MOST_PER_CALL = 100
 _MOST_BYTES_PER_CALL = 900_000
 """Batch takes 100 tasks and 1 MB per call (https://learn.microsoft.com/rest/api/batchservice/task/add-collection)."""
 _SUBMIT_SECONDS = 600
-_TRY_AGAIN = ("servererror",)
+_ENDED_STATES = ("terminating", "completed", "deleting")
+
+
+@contextmanager
+def batch_job(azure: AzureClients, environment: Environment, purpose: str) -> Iterator[str]:
+    """A job for the time of a `with`.
+
+    It is closed whatever happens inside; where it cannot be closed, that is a warning, and what happened inside counts.
+    """
+    job = open_job(azure, environment, purpose)
+    try:
+        yield job
+    finally:
+        closed = close_job(azure, environment, job, return_state=True)
+        if not closed.is_completed():
+            minutes = azure.settings.job_wall_clock_minutes
+            get_run_logger().warning(
+                "job %s could not be closed and ends by itself within %s minutes: %s", job, minutes, closed.message
+            )
 
 
 @azure_task("open job")
@@ -95,7 +117,7 @@ def _chunks(tasks: Sequence[BatchTaskCreateOptions]) -> Iterator[list[BatchTaskC
     chunk: list[BatchTaskCreateOptions] = []
     size = 0
     for task in tasks:
-        weight = len(str(task.as_dict()).encode())
+        weight = len(json.dumps(task.as_dict()))
         if chunk and (len(chunk) == _MOST_PER_CALL or size + weight > _MOST_BYTES_PER_CALL):
             yield chunk
             chunk, size = [], 0
@@ -107,21 +129,39 @@ def _chunks(tasks: Sequence[BatchTaskCreateOptions]) -> Iterator[list[BatchTaskC
 
 def _add(batch: BatchClient, job: str, chunk: list[BatchTaskCreateOptions]) -> list[BatchTaskCreateOptions]:
     """Submit one chunk; the tasks that Batch may take at another try come back."""
+    try:
+        results = batch.create_task_collection(job, BatchTaskGroup(task_values=chunk)).result_values
+    except HttpResponseError as error:
+        if error.status_code != 413 or len(chunk) == 1:
+            raise
+        half = len(chunk) // 2
+        return _add(batch, job, chunk[:half]) + _add(batch, job, chunk[half:])
     by_id = {task.id: task for task in chunk}
-    again = []
-    for result in batch.create_task_collection(job, BatchTaskGroup(task_values=chunk)).result_values:
-        if result.error is None:
-            continue
-        task = by_id[result.task_id]
-        if result.error.code == "TaskExists":
-            if batch.get_task(job, task.id).command_line != task.command_line:
-                raise HarvestError(f"Job {job} has another task {task.id}: end that job, then harvest again.")
-        elif str(result.status).lower() in _TRY_AGAIN:
-            again.append(task)
-        else:
-            message = result.error.message.value if result.error.message else ""
-            raise HarvestError(f"Batch refused task {task.id} of job {job}: {result.error.code} {message}")
-    return again
+    return [by_id[result.task_id] for result in results if result.error and _again(batch, job, by_id, result)]
+
+
+def _again(
+    batch: BatchClient, job: str, by_id: dict[str, BatchTaskCreateOptions], result: BatchTaskCreateResult
+) -> bool:
+    """Whether a task that was not added may be at another try; it may not if it is there already.
+
+    Raises:
+        HarvestError: Batch refuses it, or another one has its id.
+    """
+    task, error = by_id[result.task_id], result.error
+    if error.code == "TaskExists":
+        if _asked(batch.get_task(job, task.id)) != _asked(task):
+            raise HarvestError(f"Job {job} has another task {task.id}: end that job, then harvest again.")
+        return False
+    if str(getattr(result.status, "value", result.status)).lower() == "servererror":
+        return True
+    message = error.message.value.splitlines()[0] if error.message else ""
+    raise HarvestError(f"Batch refused task {task.id} of job {job}: {error.code} {message}")
+
+
+def _asked(task: BatchTask | BatchTaskCreateOptions) -> tuple[str, dict[str, str]]:
+    """What a task is to do; the address of its script differs from SAS to SAS."""
+    return task.command_line, {setting.name: setting.value for setting in task.environment_settings or []}
 
 
 @azure_task("wait for tasks")
@@ -133,9 +173,10 @@ def wait_for_tasks(azure: AzureClients, environment: Environment, job: str, expe
     """
     logger = get_run_logger()
     batch = azure.batch(environment.batch_endpoint)
+    watch = NodeWatch(batch, azure.settings.pool)
     last = ""
     while True:
-        state = batch.get_job(job)
+        seen = _look(batch, job, expected)  # before the counts: a job may end right after its last task
         counts = batch.get_job_task_counts(job).task_counts
         now = f"{counts.completed} of {expected} tasks are done, {counts.running} running, {counts.active} waiting"
         if now != last:
@@ -143,14 +184,18 @@ def wait_for_tasks(azure: AzureClients, environment: Environment, job: str, expe
             last = now
         if counts.completed >= expected:
             return list(batch.list_tasks(job))
-        if state.state != "active":
-            raise _ended(state, expected - counts.completed)
+        if seen.state in _ENDED_STATES:
+            reason = seen.execution_info.termination_reason if seen.execution_info else None
+            raise JobEndedError(job, getattr(seen.state, "value", seen.state), reason, expected - counts.completed)
+        watch.look(counts)
         time.sleep(azure.settings.poll_seconds)
 
 
-def _ended(job: BatchJob, unfinished: int) -> JobEndedError:
-    reason = job.execution_info.termination_reason if job.execution_info else None
-    return JobEndedError(job.id, getattr(job.state, "value", job.state), reason, unfinished)
+def _look(batch: BatchClient, job: str, expected: int) -> BatchJob:
+    try:
+        return batch.get_job(job)
+    except ResourceNotFoundError as error:
+        raise JobEndedError(job, "gone", None, expected) from error
 
 
 @azure_task("close job")

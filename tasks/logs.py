@@ -1,32 +1,48 @@
 """What a task said: the uploaded log first, the node second."""
 
-from azure.batch.models import BatchTask
+from dataclasses import dataclass
+
+from azure.batch.models import BatchTask, BatchTaskExecutionInfo
 from azure.core.exceptions import HttpResponseError
 
 from spatiobatch.errors import HarvestError, TaskFailedError
-from spatiobatch.manifest import Layout
 from tasks.clients import AzureClients, azure_task, found
 from tasks.environment import Environment
 
 _LAST_LINES = 20
 
 
-@azure_task("read task output")
-def read_stdout(azure: AzureClients, environment: Environment, job: str, task: BatchTask, harvest_id: str) -> bytes:
-    """The standard output of a harvest's task, whole.
+@dataclass(frozen=True)
+class TaskLogs:
+    """What a task wrote, and where that is kept."""
+
+    folder: str
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Content by path."""
+        return {f"{self.folder}/stdout.txt": self.stdout, f"{self.folder}/stderr.txt": self.stderr}
+
+
+@azure_task("read task logs")
+def read_logs(azure: AzureClients, environment: Environment, job: str, task: BatchTask, folder: str) -> TaskLogs:
+    """The logs of a task that ended well, whole.
 
     Raises:
         TaskFailedError: the task failed.
         HarvestError: there is no output to be had.
     """
-    logs = Layout(harvest_id).logs(task.id)
-    check_succeeded(azure, environment, job, task, logs)
-    output = read_log(azure, environment, job, task.id, f"{logs}/stdout.txt")
-    if output is None:
+    check_succeeded(azure, environment, job, task, folder)
+    stdout, stderr = (
+        read_log(azure, environment, job, task.id, f"{folder}/{name}.txt") for name in ("stdout", "stderr")
+    )
+    if stdout is None:
         raise HarvestError(
             f"Task {task.id} of job {job} succeeded, but its stdout.txt is neither uploaded nor on its node."
         )
-    return output
+    return TaskLogs(folder, stdout, stderr or b"")
 
 
 def check_succeeded(azure: AzureClients, environment: Environment, job: str, task: BatchTask, logs: str) -> None:
@@ -38,18 +54,36 @@ def check_succeeded(azure: AzureClients, environment: Environment, job: str, tas
     info = task.execution_info
     if info is not None and info.result == "success":
         return
+    node = task.node_info.node_id if task.node_info else None
+    if info is None or info.start_time is None:
+        outcome = f"failed before it ran: {_reason(info)}"
+        raise TaskFailedError(job, task.id, outcome, node, "so there is no stderr")
+    stderr = read_log(azure, environment, job, task.id, f"{logs}/stderr.txt")
+    raise TaskFailedError(job, task.id, _outcome(info), node, _tail(stderr))
+
+
+def _outcome(info: BatchTaskExecutionInfo) -> str:
+    failure = info.failure_info
+    if info.exit_code is None:
+        return f"failed: {_reason(info)}"
+    if failure is None or failure.code == "FailureExitCode":
+        return f"failed with exit code {info.exit_code}"
+    return f"ended with exit code {info.exit_code} but failed: {_reason(info)}"
+
+
+def _reason(info: BatchTaskExecutionInfo | None) -> str:
     failure = info.failure_info if info else None
-    reason = f"{failure.code}: {failure.message}" if failure else "Batch gives no reason"
-    details = "; ".join(f"{detail.name}: {detail.value}" for detail in (failure.details or [])) if failure else ""
-    code = info.exit_code if info else None
-    outcome = (
-        f"failed with exit code {code}"
-        if code is not None
-        else f"failed before it ran ({reason}{details and '; '}{details})"
-    )
-    stderr = read_log(azure, environment, job, task.id, f"{logs}/stderr.txt") if code is not None else None
-    tail = "\n".join(stderr.decode(errors="replace").splitlines()[-_LAST_LINES:]) if stderr else None
-    raise TaskFailedError(job, task.id, outcome, task.node_info.node_id if task.node_info else None, tail)
+    if failure is None:
+        return "Batch gives no reason"
+    details = [f"{detail.name}: {detail.value}" for detail in failure.details or []]
+    return "; ".join([f"{failure.code}: {failure.message}", *details])
+
+
+def _tail(stderr: bytes | None) -> str:
+    if stderr is None:
+        return "its stderr is neither uploaded nor on its node"
+    lines = stderr.decode(errors="replace").splitlines()[-_LAST_LINES:]
+    return "its stderr ends:\n" + "\n".join(lines) if lines else "its stderr is empty"
 
 
 def read_log(azure: AzureClients, environment: Environment, job: str, task: str, blob: str) -> bytes | None:

@@ -18,7 +18,8 @@ from tasks.environment import Environment
 from tasks.job import close_job, open_job, submit_tasks, wait_for_tasks
 from tasks.logs import check_succeeded, read_log
 from tasks.node_task import node_task, results_url
-from tasks.storage import blob_name, when_granted
+from tasks.roles import nodes_on_geocatalog, nodes_on_storage, operator_on_batch, operator_on_storage, when_granted
+from tasks.storage import blob_name
 
 SCRIPT = "probe.py"
 REFUSED_EXIT_CODE = 10
@@ -51,7 +52,7 @@ def probed(azure: AzureClients, environment: Environment) -> bool:
     """Whether the last probe of this very environment got through: its uploaded output says so."""
     container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
     log = f"{_folder(environment)}/stdout.txt"
-    blob = when_granted(azure, "read the probe's log", lambda: found(container.download_blob, log))
+    blob = when_granted(azure, operator_on_storage(azure), lambda: found(container.download_blob, log))
     return blob is not None and _all_ok(blob.readall().decode(errors="replace"))
 
 
@@ -73,7 +74,7 @@ def _attempt(azure: AzureClients, environment: Environment) -> str | None:
     purpose = _folder(environment).replace("/", "-")
     variables = {"PROBE_RESULT_URL": f"{results_url(azure, environment)}/{_folder(environment)}/result.json"}
     task = node_task(azure, environment, "probe", script=SCRIPT, logs=_folder(environment), variables=variables)
-    job = when_granted(azure, "create a Batch job", lambda: open_job.fn(azure, environment, purpose))
+    job = when_granted(azure, operator_on_batch(azure), lambda: open_job.fn(azure, environment, purpose))
     try:
         submit_tasks.fn(azure, environment, job, [task])
         (ended,) = wait_for_tasks.fn(azure, environment, job, 1)
@@ -101,11 +102,6 @@ def _judge(azure: AzureClients, environment: Environment, job: str, task: BatchT
 
 
 def _missing_grant(azure: AzureClients, principal_id: str, refusal: str) -> MissingGrantError:
-    settings = azure.settings
-    why = f"the probe was refused for {settings.grant_timeout_minutes:g} minutes: {refusal}"
-    if '"geocatalog": "403' in refusal:
-        return MissingGrantError(
-            settings.geocatalog_role, principal_id, "ServicePrincipal", settings.geocatalog_id or "the GeoCatalog", why
-        )
-    scope = settings.arm_id("Microsoft.Storage/storageAccounts", settings.storage_account_name)
-    return MissingGrantError("Storage Blob Data Contributor", principal_id, "ServicePrincipal", scope, why)
+    refused_by_catalog = '"geocatalog": "403' in refusal
+    grant = (nodes_on_geocatalog if refused_by_catalog else nodes_on_storage)(azure, principal_id)
+    return grant.missing(f"the probe was refused for {azure.settings.grant_timeout_minutes:g} minutes: {refusal}")

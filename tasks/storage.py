@@ -1,13 +1,10 @@
 """The storage account, its containers, and the scripts in them."""
 
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from azure.core.exceptions import HttpResponseError, ResourceExistsError
+from azure.core.exceptions import ResourceExistsError
 from azure.mgmt.storage.models import (
     BlobContainer,
     Sku,
@@ -20,20 +17,27 @@ from azure.mgmt.storage.models import (
 from azure.storage.blob import BlobClient, BlobSasPermissions, generate_blob_sas
 
 from spatiobatch.changes import Change, created, unchanged, updated
-from spatiobatch.errors import AccessDeniedError, NotProvisionedError, ProvisioningError
-from spatiobatch.names import script_blob
-from tasks.clients import AzureClients, azure_task, code_of, found, refused
+from spatiobatch.errors import NotProvisionedError, ProvisioningError
+from spatiobatch.names import MANAGED_BY, script_blob
+from tasks.clients import AzureClients, azure_task, found
 from tasks.ownership import missing_tags, ours
+from tasks.roles import operator_on_storage, when_granted
 
 SCRIPTS = Path(__file__).parent.parent / "task_scripts"
 """The node scripts of this checkout."""
 TASK_SCRIPTS = ("list_collections.py", "list_collections.sh", "probe.py")
 """Those that tasks fetch as blobs; the start script travels in the pool's start task."""
 
-_SECURITY = {"minimum_tls_version": "TLS1_2", "allow_blob_public_access": False, "allow_shared_key_access": False}
-_SAS_LIFE = timedelta(minutes=30)
+CONTAINER_OF_OURS = {"managed_by": MANAGED_BY}
+"""Metadata of the containers that provisioning makes; their names may not hold the tag's hyphen."""
 
-T = TypeVar("T")
+_SECURITY = {
+    "minimum_tls_version": "TLS1_2",
+    "allow_blob_public_access": False,
+    "allow_shared_key_access": False,
+    "enable_https_traffic_only": True,
+}
+_SAS_LIFE = timedelta(minutes=30)
 
 
 @azure_task("ensure storage account")
@@ -49,7 +53,7 @@ def ensure_storage_account(azure: AzureClients) -> tuple[Change, StorageAccount]
             kind="StorageV2",
             location=settings.location,
             tags=settings.all_tags,
-            properties=StorageAccountPropertiesCreateParameters(enable_https_traffic_only=True, **_SECURITY),
+            properties=StorageAccountPropertiesCreateParameters(**_SECURITY),
         )
         return created("storage account", name), accounts.begin_create(group, name, wanted).result()
     if not ours(account.tags):
@@ -82,7 +86,7 @@ def ensure_containers(azure: AzureClients, account: str) -> list[Change]:
     changes = []
     for name in (settings.scripts_container, settings.results_container):
         if found(containers.get, settings.resource_group, account, name) is None:
-            containers.create(settings.resource_group, account, name, BlobContainer())
+            containers.create(settings.resource_group, account, name, BlobContainer(metadata=CONTAINER_OF_OURS))
             changes.append(created("blob container", name))
         else:
             changes.append(unchanged("blob container", name))
@@ -93,13 +97,14 @@ def ensure_containers(azure: AzureClients, account: str) -> list[Change]:
 def upload_scripts(azure: AzureClients, blob_endpoint: str) -> list[Change]:
     """Upload the node scripts that are not there yet, each named by its content."""
     container = azure.blobs(blob_endpoint).get_container_client(azure.settings.scripts_container)
+    granted = partial(when_granted, azure, operator_on_storage(azure))
     changes = []
     for name in TASK_SCRIPTS:
         script = SCRIPTS / name
         blob = container.get_blob_client(blob_name(name))
-        there = when_granted(azure, f"read blobs of {blob_endpoint}", blob.exists)
+        there = granted(blob.exists)
         if not there:
-            when_granted(azure, f"write blobs to {blob_endpoint}", partial(_upload_new, blob, script))
+            granted(partial(_upload_new, blob, script))
         changes.append((unchanged if there else created)("script", blob.blob_name))
     return changes
 
@@ -142,23 +147,3 @@ def script_url(azure: AzureClients, blob_endpoint: str, script: str, *, signed: 
         expiry=now + _SAS_LIFE,
     )
     return f"{blob.url}?{sas}"
-
-
-def when_granted(azure: AzureClients, what: str, call: Callable[[], T]) -> T:
-    """The call's answer, asked again while a refusal may mean that a role assignment is still spreading.
-
-    https://learn.microsoft.com/azure/role-based-access-control/troubleshooting: up to ten minutes.
-
-    Raises:
-        AccessDeniedError: it is still refused after `grant_timeout_minutes`.
-    """
-    deadline = time.monotonic() + azure.settings.grant_timeout_minutes * 60
-    while True:
-        try:
-            return call()
-        except HttpResponseError as error:
-            if not refused(error):
-                raise
-            if time.monotonic() > deadline:
-                raise AccessDeniedError(what, f"{error.status_code} {code_of(error)}") from error
-        time.sleep(azure.settings.poll_seconds)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +52,10 @@ def container(azure: dict[str, str]) -> Iterator[ContainerClient]:
 
 
 @pytest.fixture
-def one_node(start_azure: Start) -> Iterator[Callable[..., Batch]]:
+def own_batch(start_azure: Start) -> Iterator[Callable[..., Batch]]:
     """Start a stand-in with flags; its Batch account."""
-    opened: list[Any] = []
-
-    def start(*flags: str) -> Batch:
-        opened.append(batch_account(start_azure(*flags)))
-        return opened[-1].__enter__()
-
-    yield start
-    for context in opened:
-        context.__exit__(None, None, None)
+    with ExitStack() as stack:
+        yield lambda *flags: stack.enter_context(batch_account(start_azure(*flags)))
 
 
 def reference(identity: str) -> dict[str, Any]:
@@ -209,6 +203,16 @@ def test_retries_share_the_working_directory(batch: Batch, shared_job: str) -> N
     assert task.execution_info is not None
     assert (task.execution_info.retry_count, task.execution_info.exit_code) == (2, 0)
     assert batch.output(shared_job, str(task.id)) == "x\nx\nx\n"
+
+
+def test_retries_stay_on_their_node(batch: Batch) -> None:
+    pool = batch.pool(scaleSettings=fixed(2), taskSlotsPerNode=2)
+    batch.nodes(pool, 2)
+    job = batch.job(pool)
+    line = "echo x >> tries; [ $(wc -l < tries) = 3 ]"
+    tasks = [batch.start(job, line, constraints={"maxTaskRetryCount": 2}) for _ in range(12)]
+    infos = [batch.ended(job, task).execution_info for task in tasks]
+    assert [info.exit_code for info in infos if info] == [0] * 12
 
 
 def test_task_beyond_its_wall_clock_time_is_ended(batch: Batch, shared_job: str) -> None:
@@ -374,16 +378,18 @@ def test_removed_node_lets_its_task_finish_when_asked_to(batch: Batch) -> None:
     job = batch.job(pool)
     task = batch.start(job, "sleep 1; echo done")
     batch.running(job, task)
-    batch.scale(pool, fixedScale={"targetDedicatedNodes": 0, "nodeDeallocationOption": "TaskCompletion"})
+    resize = {"targetDedicatedNodes": 0, "nodeDeallocationOption": "taskcompletion"}
+    poller = batch.client.begin_resize_pool(pool, resize, polling_interval=0.1)
     assert batch.nodes(pool, 1, "leavingpool")
     info = batch.ended(job, task).execution_info
     assert info is not None
     assert (info.exit_code, info.requeue_count) == (0, 0)
+    poller.result()
     batch.nodes(pool, 0)
 
 
-def test_quota_that_is_too_small_leaves_fewer_nodes_and_an_error(one_node: Callable[..., Batch]) -> None:
-    batch = one_node("--core-quota", "4")
+def test_quota_that_is_too_small_leaves_fewer_nodes_and_an_error(own_batch: Callable[..., Batch]) -> None:
+    batch = own_batch("--core-quota", "4")
     pool = batch.pool(scaleSettings=fixed(3))
     batch.nodes(pool, 2)
     shown = until(lambda: batch.client.get_pool(pool), lambda found: found.allocation_state == "steady")
@@ -393,16 +399,16 @@ def test_quota_that_is_too_small_leaves_fewer_nodes_and_an_error(one_node: Calla
     assert [error.code for error in status.errors or []] == ["AccountCoreQuotaReached"]
 
 
-def test_machine_runs_no_more_nodes_than_it_is_allowed(one_node: Callable[..., Batch]) -> None:
-    batch = one_node("--nodes", "1")
+def test_machine_runs_no_more_nodes_than_it_is_allowed(own_batch: Callable[..., Batch]) -> None:
+    batch = own_batch("--nodes", "1")
     pool = batch.pool(scaleSettings=fixed(3))
     batch.nodes(pool, 1)
     shown = until(lambda: batch.client.get_pool(pool), lambda found: found.allocation_state == "steady")
     assert (shown.target_dedicated_nodes, shown.current_dedicated_nodes) == (3, 1)
 
 
-def test_killed_process_counts_as_a_try(one_node: Callable[..., Batch]) -> None:
-    batch = one_node("--fault", "service=node,path=/victim$,action=kill,delay=0.2")
+def test_killed_process_counts_as_a_try(own_batch: Callable[..., Batch]) -> None:
+    batch = own_batch("--fault", "service=node,path=/victim$,action=kill,delay=0.2")
     job = batch.job(batch.pool())
     batch.client.create_task(
         job,
@@ -417,8 +423,8 @@ def test_killed_process_counts_as_a_try(one_node: Callable[..., Batch]) -> None:
     assert (info.retry_count, info.exit_code) == (1, 0)
 
 
-def test_preempted_node_takes_its_files_and_requeues_its_task(one_node: Callable[..., Batch]) -> None:
-    batch = one_node("--fault", "service=node,path=/victim$,action=preempt,delay=0.2")
+def test_preempted_node_takes_its_files_and_requeues_its_task(own_batch: Callable[..., Batch]) -> None:
+    batch = own_batch("--fault", "service=node,path=/victim$,action=preempt,delay=0.2")
     pool = batch.pool(scaleSettings=fixed(0, spot=1))
     job = batch.job(pool)
     before = batch.nodes(pool, 1)[0]
@@ -435,7 +441,7 @@ def test_preempted_node_takes_its_files_and_requeues_its_task(one_node: Callable
 def test_rebooted_node_runs_its_start_task_again_and_keeps_its_files(batch: Batch) -> None:
     pool = batch.pool(startTask={"commandLine": "/bin/bash -c 'echo x >> $AZ_BATCH_NODE_SHARED_DIR/boots'"})
     node = str(batch.nodes(pool, 1)[0].id)
-    batch.client.begin_reboot_node(pool, node, polling_interval=0.1).result()
+    batch.client.begin_reboot_node(pool, node, options={"nodeRebootOption": "requeue"}, polling_interval=0.1).result()
     batch.nodes(pool, 1)
     assert batch.node_file(pool, node, "shared/boots") == "x\nx\n"
 

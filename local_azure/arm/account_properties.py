@@ -37,13 +37,18 @@ def new_keys() -> dict[str, str]:
     return {name: base64.b64encode(secrets.token_bytes(64)).decode() for name in ("primary", "secondary")}
 
 
+def asks_for_identity(sent: Document | None) -> bool:
+    """Whether the `identity` of a body is more than `None`."""
+    return bool(sent) and (sent or {}).get("type") not in (None, "None")
+
+
 class Settings:
     """Reads what a request sets, and fills in what it leaves out."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
-    def properties(self, caller: Principal, sent: Document, account: Document) -> Document:
+    def properties(self, caller: Principal, sent: Document, *, has_identity: bool) -> Document:
         """The properties of an account that is made or replaced."""
         if sent.get("poolAllocationMode") not in (None, "BatchService"):
             raise ApiError(
@@ -59,10 +64,10 @@ class Settings:
             **quotas(self._cloud.options),
         }
         if sent.get("autoStorage"):
-            properties["autoStorage"] = self._auto_storage(caller, sent["autoStorage"], account)
+            properties["autoStorage"] = self._auto_storage(caller, sent["autoStorage"], has_identity)
         return properties
 
-    def changed(self, caller: Principal, sent: Document, account: Document) -> Document:
+    def changed(self, caller: Principal, sent: Document, account: Document, *, has_identity: bool) -> Document:
         """The properties of an account after a PATCH."""
         properties: Document = dict(account["properties"])
         if sent.get("poolAllocationMode") not in (None, properties["poolAllocationMode"]):
@@ -74,7 +79,7 @@ class Settings:
         if "autoStorage" in sent:
             properties.pop("autoStorage", None)
             if (sent["autoStorage"] or {}).get("storageAccountId"):
-                properties["autoStorage"] = self._auto_storage(caller, sent["autoStorage"], account)
+                properties["autoStorage"] = self._auto_storage(caller, sent["autoStorage"], has_identity)
         return properties
 
     def require_shared_key(self, account: Document) -> None:
@@ -121,7 +126,7 @@ class Settings:
                 )
         return modes
 
-    def _auto_storage(self, caller: Principal, sent: Document, account: Document) -> Document:
+    def _auto_storage(self, caller: Principal, sent: Document, has_identity: bool) -> Document:
         path = "properties.autoStorage"
         storage_id = sent.get("storageAccountId")
         if not storage_id:
@@ -132,7 +137,7 @@ class Settings:
         mode = sent.get("authenticationMode") or "StorageKeys"
         if mode not in _STORAGE_MODES:
             raise invalid_value(f"{path}.authenticationMode", mode, f"It is none of {', '.join(_STORAGE_MODES)}.")
-        if mode == "BatchAccountManagedIdentity" and account["identity"]["type"] == "None":
+        if mode == "BatchAccountManagedIdentity" and not has_identity:
             raise invalid_value(f"{path}.authenticationMode", mode, "The account has no managed identity.")
         settings: Document = {
             "storageAccountId": storage_id,

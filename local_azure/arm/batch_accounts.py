@@ -11,7 +11,7 @@ import re
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from local_azure.arm.account_properties import Settings, new_keys, quotas
+from local_azure.arm.account_properties import Settings, asks_for_identity, new_keys, quotas
 from local_azure.arm.gate import Call, Gate, listing
 from local_azure.arm.locations import location_of
 from local_azure.arm.operations import Operations
@@ -34,7 +34,7 @@ _ACCOUNTS = f"/subscriptions/{{subscription}}/resourceGroups/{{group}}/providers
 _ACCOUNT = f"{_ACCOUNTS}/{{account}}"
 _NAME = re.compile(r"[a-z0-9]{3,24}")
 _ACCOUNTS_PER_REGION = 3
-_KEY_NAMES = {"primary": "primary", "secondary": "secondary"}
+_KEY_NAMES = ("primary", "secondary")
 
 
 class BatchAccounts:
@@ -152,44 +152,57 @@ class BatchAccounts:
             raise _taken(name)
         if known:
             self.find_living(call)
-        location = location_of(call.body, _TYPE)
+        account = self._requested(call, f"{group['id']}/providers/{_TYPE}/{name}", known)
+        self._accounts[name] = account
+        if not known:
+            self._keys[name] = new_keys()
+        return self._operations.begin(
+            call,
+            account["id"],
+            f"{account['id']}/operationResults",
+            lambda: JSONResponse(self._shown(self._accounts[name])),
+            retry_after=False,
+            changing=True,
+        )
+
+    def _requested(self, call: Call, account_id: str, known: Document | None) -> Document:
+        """The account that a PUT describes; the identity comes last, since one of the system is made at once."""
+        body, name = call.body, account_id.rsplit("/", 1)[-1]
+        location = location_of(body, _TYPE)
         if known and known["location"] != location:
             raise ApiError(
                 409,
                 "InvalidResourceLocation",
                 f"The resource '{name}' already exists in location '{known['location']}'.",
             )
-        account_id = f"{group['id']}/providers/{_TYPE}/{name}"
-        account = {
+        return {
             "id": account_id,
             "name": name,
             "type": _TYPE,
             "location": location,
-            "tags": check_tags(call.body),
-            "identity": self._settings.identity(call.caller, account_id, call.body.get("identity"), known),
+            "tags": check_tags(body),
             "systemData": system_data(call.caller, self._cloud.clock, known and known.get("systemData")),
+            "properties": self._settings.properties(
+                call.caller,
+                body.get("properties") or {},
+                has_identity=asks_for_identity(body.get("identity")),
+            ),
+            "identity": self._settings.identity(call.caller, account_id, body.get("identity"), known),
         }
-        account["properties"] = self._settings.properties(call.caller, call.body.get("properties") or {}, account)
-        self._accounts[name] = account
-        if not known:
-            self._keys[name] = new_keys()
-        return self._operations.begin(
-            call,
-            account_id,
-            f"{account_id}/operationResults",
-            lambda: JSONResponse(self._shown(self._accounts[name])),
-            retry_after=False,
-            changing=True,
-        )
 
     async def _patch(self, call: Call) -> Response:
         account = dict(self.find_living(call))
         if "tags" in call.body:
             account["tags"] = check_tags(call.body)
-        if "identity" in call.body:
-            account["identity"] = self._settings.identity(call.caller, account["id"], call.body["identity"], account)
-        sent = call.body.get("properties") or {}
-        account["properties"] = self._settings.changed(call.caller, sent, account)
+        identity = call.body.get("identity") or account["identity"]
+        account["properties"] = self._settings.changed(
+            call.caller,
+            call.body.get("properties") or {},
+            account,
+            has_identity=asks_for_identity(identity),
+        )
+        if call.body.get("identity"):
+            account["identity"] = self._settings.identity(call.caller, account["id"], identity, account)
         self._accounts[account["name"]] = account
         return JSONResponse(self._shown(account))
 
@@ -235,8 +248,8 @@ class BatchAccounts:
     async def _regenerate_key(self, call: Call) -> Response:
         account = self.find_living(call)
         self._settings.require_shared_key(account)
-        key = _KEY_NAMES.get(str(call.body.get("keyName", "")).lower())
-        if key is None:
+        key = str(call.body.get("keyName", "")).lower()
+        if key not in _KEY_NAMES:
             raise ApiError(400, "InvalidRequestBody", "The specified key name is neither Primary nor Secondary.")
         self._keys[account["name"]] = {**self._keys[account["name"]], key: new_keys()[key]}
         return JSONResponse({"accountName": account["name"], **self._keys[account["name"]]})

@@ -15,7 +15,6 @@ from local_azure.arm.operations import Operations
 from local_azure.arm.resources import check_tags, require_group, require_living_group, visible
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
-from local_azure.store import Document
 
 _TYPE = "Microsoft.Resources/resourceGroups"
 _GROUPS = "/subscriptions/{subscription}/resourceGroups"
@@ -33,8 +32,9 @@ class ResourceGroups:
         self._operations = operations
         self._purges = purges
         self._groups = cloud.store.table("resourceGroups")
-        for name in [name for name, group in self._groups.items() if _deleting(group)]:
-            del self._groups[name]
+        for name, group in self._groups.items():
+            # A deletion that the end of the process cut off left part of the group: ask for it again.
+            self._groups[name] = {**group, "properties": {"provisioningState": "Succeeded"}}
 
     def routes(self, gate: Gate) -> list[Route]:
         """The route table."""
@@ -129,7 +129,3 @@ class ResourceGroups:
         for assignment_id in [name for name in assignments if name.startswith(below)]:
             del assignments[assignment_id]
         del self._groups[key]
-
-
-def _deleting(group: Document) -> bool:
-    return bool(group["properties"]["provisioningState"] == "Deleting")

@@ -43,7 +43,7 @@ def require_group(cloud: Cloud, group: str) -> Document:
     """The resource group.
 
     Raises:
-        ApiError: 404 `ResourceGroupNotFound`; 409 while it is being deleted.
+        ApiError: 404 `ResourceGroupNotFound`.
     """
     document = cloud.store.table("resourceGroups").get(group.lower())
     if document is None:

@@ -25,6 +25,7 @@ from local_azure.store import Document
 SETTLING_SECONDS = 0.3
 """How long a job stays in a passing state, beside what its tasks need; on Azure seconds to minutes."""
 
+_QUOTA_REACHED = "Active job and schedule quota for the account has been reached."
 _NOT_COUNTED = ("completed", "deleting")
 
 
@@ -87,11 +88,7 @@ class JobLifecycle:
             raise ApiError(409, "JobExists", "The specified job already exists.")
         active = sum(other.startswith(job_key(account["name"], "")) for other in self._open)
         if active >= account["properties"]["activeJobAndJobScheduleQuota"]:
-            raise ApiError(
-                409,
-                "ActiveJobAndScheduleQuotaReached",
-                "Active job and schedule quota for the account has been reached.",
-            )
+            raise ApiError(409, "ActiveJobAndScheduleQuotaReached", _QUOTA_REACHED)
         manager = manager_as_task(job) if "jobManagerTask" in job else None
         self._table[key] = job
         self._open[key] = None

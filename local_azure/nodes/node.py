@@ -122,7 +122,7 @@ class Node:
         }
         self._cloud.jobs.task_preparing(task, info)
         handle = self._host.spawn(self._carry_out(task))
-        handle.add_done_callback(lambda _: self._release(task))
+        handle.add_done_callback(lambda done: self._release(task_key(task), done))
         self._running[task_key(task)] = task, handle
         self._recent.append(task_key(task))
         if self.state == "idle":
@@ -223,10 +223,14 @@ class Node:
         outcome = await self._execution.run(work, lambda: self._cloud.jobs.task_running(task))
         self._total += 1
         self._succeeded += outcome.succeeded
-        self._cloud.jobs.task_ended(task, exit_code=outcome.exit_code, failure=outcome.failure)
-
-    def _release(self, task: Document) -> None:
         del self._running[task_key(task)]
+        self._cloud.jobs.task_ended(task, exit_code=outcome.exit_code, failure=outcome.failure)
+        if task["state"] == "active" and self.state in _SCHEDULABLE:
+            self.take(task)  # It is tried again where its files are, before others can have its slots.
+
+    def _release(self, key: str, handle: asyncio.Task[None]) -> None:
+        if key in self._running and self._running[key][1] is handle:  # Not if it is being tried again already.
+            del self._running[key]
         if self.state == "running" and not self._running:
             self._move("idle")
         self._changed()

@@ -4,8 +4,8 @@ https://learn.microsoft.com/azure/batch/nodes-and-pools
 
 Differences from Azure: nodes are allocated within a second; where `--nodes` caps them, the pool is Steady
 with fewer and without an error; a formula is also evaluated when tasks wait that no node has room for,
-and then only to grow, so that nobody waits for the interval on a laptop; what is taken in by a resize
-that fell short is tried again whenever cores become free.
+and then only to grow, so that nobody waits for the interval on a laptop; a resize that fell short of its
+target is tried again whenever cores become free.
 """
 
 import asyncio
