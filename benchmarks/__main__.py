@@ -12,42 +12,37 @@ from benchmarks import paging, runs, submitting
 from benchmarks.results import Result, print_table
 from benchmarks.stand_in import local_azure, variables
 from flows.console import err, guarded
-from spatiobatch.settings import load_settings
+from spatiobatch.settings import ENVIRONMENT_VARIABLE, load_settings
 from tasks.clients import AzureClients
-from tasks.environment import geocatalog_url
 
-_FLAGS = ("--clock", "instant", "--demo-items", "20000")
-_EMPTY_POOL = {"SPATIOBATCH_POOL_SCALING": "fixed", "SPATIOBATCH_POOL_NODES": "0"}
+_ITEMS = 20_000
 
 
 def main() -> None:
     """Measure all subjects, and print one table."""
     begun, console = time.monotonic(), Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as temporary:
-        folder = Path(temporary)
-        results = _throughput(folder) + _whole_runs(folder)
+        checkout, pages = Path(temporary) / "checkout", Path(temporary) / "pages"
+        for folder in (checkout, pages):
+            folder.mkdir()
+        with err.status("Measuring whole runs"):
+            results = runs.measure(checkout)
+        with err.status("Measuring throughput"):
+            results += _throughput(checkout, pages)
     print_table(results, console)
     console.print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {time.monotonic() - begun:.0f} s in all.")
 
 
-def _throughput(folder: Path) -> list[Result]:
-    pages = folder / "pages"
-    pages.mkdir()
+def _throughput(checkout: Path, pages: Path) -> list[Result]:
+    """On the environment that the runs have built."""
+    environment = {ENVIRONMENT_VARIABLE: str(checkout / "deployments" / "local.toml")}
     with (
-        err.status("Measuring throughput"),
-        local_azure(folder / "throughput", *_FLAGS) as address,
-        variables({**address, **_EMPTY_POOL}, clean=True),
+        local_azure(checkout / ".spatiobatch", "--demo-items", str(_ITEMS)) as address,
+        variables({**address, **environment}, clean=True),
     ):
         azure = AzureClients(load_settings())
-        return paging.measure(azure, geocatalog_url(azure), pages) + submitting.measure(azure)
-
-
-def _whole_runs(folder: Path) -> list[Result]:
-    checkout = folder / "checkout"
-    checkout.mkdir()
-    with err.status("Measuring whole runs"):
-        return runs.measure(checkout)
+        return submitting.measure(azure) + paging.measure(azure, address["LOCAL_AZURE_GEOCATALOG_URL"], pages)
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(guarded(main, Path(".spatiobatch")))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.observation import OPERATION, Call
 from benchmarks.shapes import Difference, Kind, Shape, differences, merged
+from spatiobatch.errors import SpatiobatchError
 
 TASKS = Path(__file__).parent.parent / "tasks"
 """Our code that reads Azure's answers."""
@@ -14,6 +15,16 @@ TASKS = Path(__file__).parent.parent / "tasks"
 _PASSING = {403, 408, 429, 500, 502, 503, 504}
 """Throttling, outages, and roles that are still spreading: part of every pass or of none."""
 _GOING_ON = {202}
+
+
+class DisagreementError(SpatiobatchError):
+    """The stand-in answers as Azure does not."""
+
+    def __init__(self, disagreements: int, calls: int, records: Path) -> None:
+        super().__init__(
+            f"local_azure differs from the real side in {disagreements} points over {calls} kinds of calls; "
+            f"what both answered is in {records}."
+        )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import requests
 import typer
 from rich.console import Console
 
-from benchmarks.comparison import Finding, compare, fields_read
+from benchmarks.comparison import DisagreementError, Finding, compare, fields_read
 from benchmarks.observation import Call, observed
 from benchmarks.stand_in import local_azure, variables
 from flows.console import err, guarded, story
@@ -67,9 +67,7 @@ def live_check(
             )
         flags = () if environment else ("--clock", "instant")
         local = _pass_on_stand_in("local", folder / "local", formed, keep=keep, flags=flags)
-    findings = compare(real, local, fields_read())
-    report(findings, len({call.title for call in real + local}))
-    raise typer.Exit(int(any(finding.disagrees for finding in findings)))
+    report(compare(real, local, fields_read()), len({call.title for call in real + local}))
 
 
 def _pass_on_azure(environment: Path, *, confirmed: bool, keep: bool) -> tuple[list[Call], dict[str, str]]:
@@ -166,15 +164,20 @@ def _remove(side: str, group: str) -> None:
 
 
 def report(findings: list[Finding], calls: int) -> None:
-    """Print what differs, by call, and one line that sums it up."""
+    """Print what differs, by call, and one line that sums it up.
+
+    Raises:
+        DisagreementError: one of the findings is more than a note.
+    """
     for call, of_call in groupby(findings, key=lambda finding: finding.call):
         out.print(call, style="bold", markup=False)
         for finding in of_call:
             out.print(f"  {'differs' if finding.disagrees else 'noted':<8} {finding.what}", markup=False)
     disagreements = sum(finding.disagrees for finding in findings)
-    verdict = f"{disagreements} disagreements" if disagreements else "local_azure agrees"
-    out.print(f"{calls} kinds of calls compared, {len(findings) - disagreements} differences noted: {verdict}.")
+    if disagreements:
+        raise DisagreementError(disagreements, calls, RECORDS)
+    out.print(f"{calls} kinds of calls compared, {len(findings)} differences noted: local_azure agrees.")
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(cli))
+    sys.exit(guarded(lambda: cli(standalone_mode=False), RECORDS.parent))

@@ -1,4 +1,4 @@
-"""A fresh `local_azure` for one measurement, and variables for the time of one."""
+"""A `local_azure` for one measurement, and variables for the time of one."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ _SIGN_IN_AND_ENVIRONMENT = ("SPATIOBATCH_", "AZURE_", "IDENTITY_", "MSI_")
 
 @contextmanager
 def local_azure(folder: Path, *flags: str) -> Iterator[dict[str, str]]:
-    """A `local_azure` with its state in that folder; yields the variables of its env file.
+    """A `local_azure` with its state in that folder's `local`; yields the variables of its env file.
 
     Raises:
         ProvisioningError: it does not start.
@@ -31,7 +31,7 @@ def local_azure(folder: Path, *flags: str) -> Iterator[dict[str, str]]:
         "--env-file",
         str(env_file),
         "--state",
-        str(folder / "state"),
+        str(folder / "local"),
         *flags,
     ]
     with log.open("wb") as output:

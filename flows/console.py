@@ -7,13 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+from typer.exceptions import TyperException
 
 from spatiobatch.errors import ProvisioningError, SpatiobatchError
 from spatiobatch.settings import ENVIRONMENT_VARIABLE
@@ -22,66 +26,57 @@ _START_SECONDS = 60
 _ENGINE_MODULES = {"flow_engine", "task_engine", "engine", "flows", "tasks"}
 """Prefect's own modules that log through a run's logger; what they say is said better elsewhere."""
 
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+_ROLES = {
+    "AuthorizationPermissionMismatch": "Storage Blob Data Contributor on the storage account",
+    "PermissionDenied": "Azure Batch Data Contributor on the Batch account",
+}
+"""What whoever works here needs where a data plane answers 403; ARM's own message names the action and the scope."""
+
+err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
-class Terminated(Exception):
-    """SIGTERM came."""
+class Terminated(BaseException):
+    """SIGTERM came; no error that anything below may catch."""
 
 
-class StandIn:
-    """A `local_azure` for the time of a `with`, where one is needed; its state outlives it."""
+@contextmanager
+def stand_in(root: Path, *, fresh: bool) -> Iterator[None]:
+    """A `local_azure` for a while, with this process pointed at it; its state outlives it."""
+    home = root / ".spatiobatch"
+    env_file, log = home / "local.env", home / "local_azure.log"
+    home.mkdir(exist_ok=True)
+    env_file.unlink(missing_ok=True)
+    if fresh:
+        shutil.rmtree(home / "local", ignore_errors=True)
+    command = [sys.executable, "-m", "local_azure", "--env-file", str(env_file), "--state", str(home / "local")]
+    # A session of its own: Ctrl-C is for this process, which then ends the stand-in.
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=root, stderr=output, start_new_session=True) as process,  # noqa: S603
+    ):
+        try:
+            _wait_for(env_file, process, log)
+            for line in env_file.read_text().splitlines():
+                name, _, os.environ[name] = line.partition("=")
+            os.environ.setdefault(ENVIRONMENT_VARIABLE, str(root / "deployments" / "local.toml"))
+            yield
+        finally:
+            process.terminate()
 
-    def __init__(self, root: Path, *, needed: bool, fresh: bool) -> None:
-        self._root = root
-        self._home = root / ".spatiobatch"
-        self._needed = needed
-        self._fresh = fresh
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> None:
-        """Start it and point this process at it."""
-        if not self._needed:
-            return
-        state, env_file, log = self._home / "local", self._home / "local.env", self._home / "local_azure.log"
-        if self._fresh:
-            shutil.rmtree(state, ignore_errors=True)
-        self._home.mkdir(exist_ok=True)
-        env_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "local_azure", "--env-file", str(env_file), "--state", str(state)]
-        with log.open("wb") as output:
-            # A session of its own: Ctrl-C is for this process, which then ends the stand-in.
-            self._process = subprocess.Popen(command, cwd=self._root, stderr=output, start_new_session=True)  # noqa: S603
-        self._wait(env_file, log)
-        for line in env_file.read_text().splitlines():
-            name, _, value = line.partition("=")
-            os.environ[name] = value
-        os.environ.setdefault(ENVIRONMENT_VARIABLE, str(self._root / "deployments" / "local.toml"))
-
-    def _wait(self, env_file: Path, log: Path) -> None:
-        assert self._process is not None  # noqa: S101  # started by the caller
-        deadline = time.monotonic() + _START_SECONDS
-        while not env_file.exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self._end()
-                said = log.read_text(errors="replace").strip().splitlines()
-                raise ProvisioningError(f"local_azure did not start: {said[-1] if said else 'it said nothing'}")
-            time.sleep(0.05)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End it."""
-        self._end()
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(timeout=30)
+def _wait_for(env_file: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not env_file.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            said = log.read_text(errors="replace").strip().splitlines()
+            raise ProvisioningError(f"local_azure did not start: {said[-1] if said else 'it said nothing'}")
+        time.sleep(0.05)
 
 
 class _StoryHandler(logging.Handler):
     """Shows a run's last words beside a spinner, and warnings for good."""
 
-    def __init__(self, status: Any) -> None:
+    def __init__(self, status: Status) -> None:
         super().__init__(logging.INFO)
         self._status = status
 
@@ -90,9 +85,9 @@ class _StoryHandler(logging.Handler):
         if record.module in _ENGINE_MODULES or not record.name.startswith(("prefect.flow_runs", "prefect.task_runs")):
             return
         if record.levelno >= logging.WARNING:
-            err.print(f"warning: {record.getMessage()}", markup=False)
+            err.print(f"warning: {record.getMessage()}")
         else:
-            self._status.update(record.getMessage())
+            self._status.update(Text(record.getMessage()))
 
 
 @contextmanager
@@ -108,27 +103,33 @@ def story(title: str) -> Iterator[None]:
             logger.removeHandler(handler)
 
 
-def guarded(action: Callable[[], Any]) -> int:
-    """Run a command; its exit code, with one sentence on stderr where that is not 0."""
+def guarded(command_line: Callable[[], Any], home: Path) -> int:
+    """Run a command line; its exit code, with one sentence on stderr where that is not 0.
+
+    Args:
+        command_line: answers an exit code, or None for 0.
+        home: folder for the traceback of an error that is a fault of ours.
+    """
     _quiet_prefect()
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        action()
-    except SystemExit as end:
-        return int(end.code or 0)
+        code = int(command_line() or 0)
+    except TyperException as error:
+        problem = error.format_message().replace("Value error, ", "").rstrip(".")
+        return _failed(2, f"{problem}; see python flows/run.py --help")
     except SpatiobatchError as error:
         return _failed(error.exit_code, str(error))
     except KeyboardInterrupt:
-        return _failed(130, "interrupted")
+        code = 130
     except Terminated:
-        return _failed(143, "terminated")
+        code = 143
     except Exception as error:  # noqa: BLE001  # the last place where an error can become a sentence
-        return _failed(1, _sentence(error))
-    return 0
+        return _failed(1, _sentence(error) or _fault(error, home))
+    return _failed(code, {130: "interrupted", 143: "terminated"}[code]) if code else 0
 
 
 def _failed(code: int, sentence: str) -> int:
-    err.print(f"spatiobatch: {sentence}", markup=False)
+    err.print(f"spatiobatch: {sentence}")
     return code
 
 
@@ -136,25 +137,47 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _sentence(error: Exception) -> str:
-    """What Azure or Prefect said; an error that is neither is a fault of ours and keeps its traceback."""
+def _sentence(error: Exception) -> str | None:
+    """What Azure or Prefect said, and what to do."""
     from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError  # noqa: PLC0415
     from prefect.exceptions import PrefectException  # noqa: PLC0415
 
-    if isinstance(error, ClientAuthenticationError):
+    if isinstance(error, ClientAuthenticationError) and error.response is None:
         return (
             "Azure does not know who you are: run az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and "
-            f"AZURE_CLIENT_SECRET. ({error.message.splitlines()[0]})"
+            f"AZURE_CLIENT_SECRET. ({_first_line(error.message)})"
         )
-    if isinstance(error, HttpResponseError):
-        request = error.response.request if error.response is not None else None
-        asked = f"{request.method} {request.url.split('?')[0]}" if request else "a request"
-        return f"Azure answered {asked} with {error.status_code}: {error.message}"
+    if isinstance(error, HttpResponseError) and error.response is not None:
+        return _answer(error)
     if isinstance(error, AzureError):
-        return f"Azure cannot be reached: {error.message}"
+        return f"Azure cannot be reached, check the network and the cloud's addresses: {_first_line(error.message)}"
     if isinstance(error, PrefectException):
-        return f"Prefect failed: {error}"
-    raise error
+        return f"Prefect failed: {_first_line(str(error))}"
+    return None
+
+
+def _answer(error: Any) -> str:
+    from tasks.clients import code_of  # noqa: PLC0415
+
+    request, code = error.response.request, code_of(error)
+    said = _first_line(getattr(error.error, "message", None) or error.reason or "")
+    answer = f"Azure answered {request.method} {request.url.split('?')[0]} with {error.status_code} {code}: {said}"
+    if error.status_code == 401:
+        return f"{answer} Sign in again (az login), as somebody of this subscription's tenant."
+    if error.status_code == 403:
+        return f"{answer} You need the role {_ROLES.get(code, 'that allows this')}; a new assignment takes ten minutes."
+    return answer
+
+
+def _first_line(message: object) -> str:
+    return str(getattr(message, "value", message)).strip().split("\n", 1)[0]
+
+
+def _fault(error: Exception, home: Path) -> str:
+    home.mkdir(exist_ok=True)
+    file = home / "fault.txt"
+    file.write_text("".join(traceback.format_exception(error)))
+    return f"this is a fault of spatiobatch ({type(error).__name__}: {_first_line(error)}); its traceback is in {file}"
 
 
 def _quiet_prefect() -> None:

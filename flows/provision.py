@@ -8,7 +8,8 @@ from tasks.batch_account import check_quota, ensure_batch_account
 from tasks.clients import AzureClients
 from tasks.environment import geocatalog_url, pool_metadata, read_environment
 from tasks.identity import ensure_identity
-from tasks.pool import ensure_pool, wait_for_node
+from tasks.nodes import wait_for_node
+from tasks.pool import ensure_pool
 from tasks.probe import probe, probed
 from tasks.resource_group import ensure_resource_group, register_providers
 from tasks.roles import all_granted, ensure_role, grants

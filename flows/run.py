@@ -5,6 +5,7 @@ The only place where flows meet `local_azure`: where no environment is named, on
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +13,14 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts this file's folder on the path, not the checkout's root
 
 import typer  # noqa: E402  # after the path
+from rich import box  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
+from rich.text import Text  # noqa: E402
 
-from flows.console import StandIn, guarded, story  # noqa: E402
+from flows.console import guarded, stand_in, story  # noqa: E402
 from spatiobatch.errors import ConfigurationError  # noqa: E402
+from spatiobatch.output import check_output  # noqa: E402
 from spatiobatch.query import Content, Query, Runtime, query_from  # noqa: E402
 from spatiobatch.settings import ENVIRONMENT_VARIABLE, ScriptAccess, load_settings  # noqa: E402
 
@@ -26,7 +30,13 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     help="Build an Azure Batch environment and harvest a GeoCatalog on it. Without a command: provision, then harvest.",
 )
-out = Console(soft_wrap=True, highlight=False)
+out = Console(
+    soft_wrap=True,
+    highlight=False,
+    markup=False,
+    emoji=False,
+    width=None if sys.stdout.isatty() else 1000,  # a pipe has no edge to wrap at
+)
 
 Environment = Annotated[Path | None, typer.Option(help="TOML file of the environment, such as deployments/azure.toml.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Forget what the local_azure of earlier runs holds.")]
@@ -83,6 +93,7 @@ def harvest(
     verify: _Later.Verify = None,
     max_items: _Later.MaxItems = None,
     requests_per_second: _Later.Rate = None,
+    script_access: Access = None,
     environment: Environment = None,
     fresh: Fresh = False,
 ) -> None:
@@ -93,11 +104,12 @@ def harvest(
     later = (resume, since, verify, max_items, requests_per_second)
     if content is Content.items or any(value is not None for value in later):
         raise ConfigurationError("Item harvests and their options are not there yet: harvest --content collections.")
+    _check(output)
     with _at(environment, fresh=fresh):
-        _harvest(query, runtime, output)
+        _harvest(query, runtime, output, script_access)
 
 
-@cli.command(name="all", hidden=True)
+@cli.command(name="all")
 def provision_and_harvest(
     runtime: With = Runtime.python,
     collection: Collections = None,
@@ -107,8 +119,9 @@ def provision_and_harvest(
     environment: Environment = None,
     fresh: Fresh = False,
 ) -> None:
-    """Build the environment and harvest the catalog's collections."""
+    """Provision, then harvest collections: what runs without a command, with these options."""
     query = query_from(collections=tuple(collection or ()))
+    _check(output)
     with _at(environment, fresh=fresh):
         _provision(replace_pool=replace_pool, script_access=script_access)
         _harvest(query, runtime, output, script_access)
@@ -148,36 +161,47 @@ def status(environment: Environment = None, fresh: Fresh = False) -> None:
             out.print(line)
 
 
-def _at(environment: Path | None, *, fresh: bool) -> StandIn:
+def _check(output: Path | None) -> None:
+    if output:
+        check_output(output)
+
+
+def _at(environment: Path | None, *, fresh: bool) -> AbstractContextManager[None]:
     """The environment that is named, or a stand-in for the time of the run."""
     if environment:
         os.environ[ENVIRONMENT_VARIABLE] = str(environment)
-    named = environment or os.environ.get(ENVIRONMENT_VARIABLE) or os.environ.get("SPATIOBATCH_SUBSCRIPTION_ID")
-    return StandIn(ROOT, needed=not named, fresh=fresh)
+    if not os.environ.get(ENVIRONMENT_VARIABLE) and not os.environ.get("SPATIOBATCH_SUBSCRIPTION_ID"):
+        return stand_in(ROOT, fresh=fresh)
+    load_settings()  # what is wrong with them is known before Prefect is imported
+    return nullcontext()
 
 
 def _provision(**options: Any) -> None:
+    settings = load_settings()
+
     from flows.provision import provision as flow  # noqa: PLC0415
 
-    settings = load_settings()
     with story("Provisioning"):
         changes = flow(**options)
-    out.print(f"[bold]Environment[/] {settings.resource_group} in {settings.location}")
+    out.print(f"Environment {settings.resource_group} in {settings.location}")
     for change in changes:
-        out.print(str(change), markup=False)
+        out.print(str(change))
 
 
-def _harvest(query: Query, runtime: Runtime, output: Path | None, script_access: ScriptAccess | None = None) -> None:
+def _harvest(query: Query, runtime: Runtime, output: Path | None, script_access: ScriptAccess | None) -> None:
+    load_settings()
+
     from flows.harvest import harvest as flow  # noqa: PLC0415
     from tasks.summary import collection_rows  # noqa: PLC0415
 
     with story("Harvesting"):
         done = flow(query, runtime, output.resolve() if output else None, script_access)
-    table = Table(
-        "id", "title", "extent", "licence", title=f"{len(done.collections)} collections", title_justify="left"
-    )
+    out.print(f"\n{len(done.collections)} collections")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in ("id", "title", "extent", "licence"):
+        table.add_column(name, overflow="fold")
     for row in collection_rows(done.collections):
-        table.add_row(*row.values())
+        table.add_row(*map(Text, row.values()))
     out.print(table)
     out.print(f"Harvest   {done.manifest.harvest_id}")
     out.print(f"Archive   {done.archive}")
@@ -187,7 +211,11 @@ def _harvest(query: Query, runtime: Runtime, output: Path | None, script_access:
 
 
 def _with_command(arguments: list[str]) -> list[str]:
-    """The arguments with the subcommand first; `all` where there is none."""
+    """The arguments with the subcommand first; `all` where there is none.
+
+    Raises:
+        ConfigurationError: there is no such subcommand.
+    """
     commands = {command.name or command.callback.__name__ for command in cli.registered_commands if command.callback}
     leading: list[str] = []
     rest = list(arguments)
@@ -197,8 +225,15 @@ def _with_command(arguments: list[str]) -> list[str]:
         rest = rest[1 + takes_value :]
     if rest and (rest[0] in commands or rest[0] == "--help"):
         return [rest[0], *leading, *rest[1:]]
+    if rest and not rest[0].startswith("-"):
+        raise ConfigurationError(f"There is no command {rest[0]}: provision, harvest, teardown, sweep or status.")
     return ["all", *leading, *rest]
 
 
+def main(arguments: list[str]) -> int:
+    """Run a command line; its exit code."""
+    return guarded(lambda: cli(_with_command(arguments), standalone_mode=False), ROOT / ".spatiobatch")
+
+
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: cli(_with_command(sys.argv[1:]))))
+    sys.exit(main(sys.argv[1:]))

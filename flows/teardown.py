@@ -25,7 +25,7 @@ def teardown(confirm: str, delete_results: bool = False) -> list[str]:
             f"This would remove the environment in resource group {azure.settings.resource_group}, "
             f"but {confirm!r} was confirmed: confirm the resource group's name."
         )
-    removed = remove_roles(azure)
+    removed = remove_roles(azure, delete_results=delete_results)
     removed += remove_batch_account(azure)
     removed += remove_identity(azure)
     removed += remove_storage(azure, delete_results=delete_results)

@@ -6,7 +6,7 @@ it promises and where it differs from the real service.
 
     server.py      starts every service on a port of its own, writes the env file
     cloud.py       what the services share: clock, store, tokens, access, addresses
-    identity.py    login endpoint for operators, IMDS for operators and nodes
+    identity/      tokens, login, instance metadata, roles and who may do what
     arm/           Azure Resource Manager, one module per resource provider
     batch/         the Batch data plane
     nodes/         the compute nodes that run start tasks and tasks as real processes

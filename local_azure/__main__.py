@@ -33,13 +33,18 @@ class Switch(StrEnum):
 
 
 @cli.command()
-def main(  # noqa: PLR0913  # one parameter per flag
-    env_file: Annotated[Path, typer.Option(help="Written once everything is up: KEY=VALUE lines for `set -a; . FILE`.")],
-    state: Annotated[Path | None, typer.Option(help="Folder that keeps everything; a temporary one by default.")] = None,
+def main(  # one parameter per flag
+    env_file: Annotated[
+        Path, typer.Option(help="Written once everything is up: KEY=VALUE lines for `set -a; . FILE`.")
+    ],
+    state: Annotated[
+        Path | None, typer.Option(help="Folder that keeps everything; a temporary one by default.")
+    ] = None,
     catalog: Annotated[
         Path | None,
         typer.Option(
-            exists=True, file_okay=False,
+            exists=True,
+            file_okay=False,
             help="Serve this folder: collections.ndjson and <collection>.ndjson or .ndjson.zst.",
         ),
     ] = None,
@@ -58,7 +63,9 @@ def main(  # noqa: PLR0913  # one parameter per flag
     record: Annotated[Path | None, typer.Option(help="Append one JSON line per request to this file.")] = None,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help="Break something: service=batch,path=/jobs,status=503,times=2. Repeatable; first match wins."),
+        typer.Option(
+            help="Break something: service=batch,path=/jobs,status=503,times=2. Repeatable; first match wins."
+        ),
     ] = None,
 ) -> None:
     """Serve ARM, tokens, Batch with nodes, blobs and a GeoCatalog on loopback until SIGTERM."""

@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_azure.access import Access
 from local_azure.certificates import Certificates
 from local_azure.clock import Clock
 from local_azure.faults import Fault, Faults
-from local_azure.roles import BUILT_IN_ROLES
+from local_azure.identity.access import Access
+from local_azure.identity.roles import BUILT_IN_ROLES
+from local_azure.identity.tokens import Principal, TokenAuthority
 from local_azure.store import Store, Table
-from local_azure.tokens import Principal, TokenAuthority
 
 if TYPE_CHECKING:
     from local_azure.batch.jobs import Jobs
-    from local_azure.identity import Imds
+    from local_azure.identity.imds import Imds
     from local_azure.nodes import Nodes
 
 

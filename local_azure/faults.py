@@ -1,19 +1,21 @@
-"""Faults on request: `--fault` specifications and the middleware that carries them out.
+r"""Faults on request: `--fault` specifications and the middleware that carries them out.
 
-A specification is comma-separated `key=value`; a comma inside `path` is written `\\x2c`. The first
+A specification is comma-separated `key=value`; a comma inside `path` is written `\x2c`. The first
 that matches a request wins.
 """
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-SERVICES = ("arm", "identity", "batch", "blob", "geocatalog", "node")
+SERVICES = ("arm", "identity", "batch", "blob", "geocatalog", "node", "task")
 REQUEST_ACTIONS = ("drop", "hang", "truncate")
 NODE_ACTIONS = ("kill", "preempt")
+_ACTIONS = {"node": NODE_ACTIONS, "task": ()}
+"""A fault of service `task` is how Batch answers for one task of a collection that is added."""
 
 
 class FaultSpecError(ValueError):
@@ -29,7 +31,7 @@ class Fault:
     method: str = ""
     """HTTP method; any where empty."""
     path: str = ""
-    """`re.search` on the path without query; for a node on `job/task`."""
+    """`re.search` on the path without query; for a node or a task on `job/task`."""
     status: int = 0
     """Answer with this HTTP status."""
     action: str = ""
@@ -71,41 +73,55 @@ def parse_fault(text: str) -> Fault:
         raise FaultSpecError(f"fault {text!r}: service must be one of {', '.join(SERVICES)}")
     if ("status" in values) == ("action" in values):
         raise FaultSpecError(f"fault {text!r}: give exactly one of status and action")
-    actions = NODE_ACTIONS if values["service"] == "node" else REQUEST_ACTIONS
+    actions = _ACTIONS.get(str(values["service"]), REQUEST_ACTIONS)
     if ("action" in values and values["action"] not in actions) or (values["service"] == "node" and "status" in values):
-        raise FaultSpecError(f"fault {text!r}: a fault of {values['service']} takes action={'|'.join(actions)}")
+        takes = f"action={'|'.join(actions)}" if actions else "status"
+        raise FaultSpecError(f"fault {text!r}: a fault of {values['service']} takes {takes}")
     return Fault(**values)  # type: ignore[arg-type]  # every value was converted by its key
 
 
 def _value(text: str, key: str, value: str) -> object:
     try:
-        match key:
-            case "status":
-                status = int(value)
-                if not 100 <= status <= 599:
-                    raise ValueError
-                return status
-            case "after" | "retry_after":
-                return _not_negative(int(value))
-            case "times":
-                return _not_negative(float("inf") if value == "inf" else int(value))
-            case "delay":
-                return _not_negative(float(value))
-            case "path":
-                re.compile(value)
-                return value
-            case "method":
-                return value.upper()
-            case _:
-                return value
+        return _CONVERTERS.get(key, str)(value)
     except (ValueError, re.error) as error:
         raise FaultSpecError(f"fault {text!r}: {value!r} is no value for {key}") from error
 
 
-def _not_negative(number: float) -> float:
-    if not number >= 0:
+def _status(value: str) -> int:
+    if not 100 <= int(value) <= 599:
         raise ValueError
-    return number
+    return int(value)
+
+
+def _count(value: str) -> int:
+    if not value.isdecimal():
+        raise ValueError
+    return int(value)
+
+
+def _times(value: str) -> float:
+    return float("inf") if value == "inf" else _count(value)
+
+
+def _seconds(value: str) -> float:
+    if not 0 <= float(value) < float("inf"):
+        raise ValueError
+    return float(value)
+
+
+def _pattern(value: str) -> str:
+    return re.compile(value).pattern
+
+
+_CONVERTERS: dict[str, Callable[[str], object]] = {
+    "method": str.upper,
+    "path": _pattern,
+    "status": _status,
+    "after": _count,
+    "times": _times,
+    "retry_after": _count,
+    "delay": _seconds,
+}
 
 
 class Faults:

@@ -15,11 +15,12 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from local_azure import arm, batch, blob, geocatalog, login
+from local_azure import arm, batch, blob, geocatalog
 from local_azure.batch.jobs import Jobs
 from local_azure.cloud import Addresses, Cloud, Options
 from local_azure.faults import FaultMiddleware
-from local_azure.identity import Imds
+from local_azure.identity import login
+from local_azure.identity.imds import Imds
 from local_azure.nodes import Nodes
 from local_azure.recording import RecordingMiddleware
 

@@ -25,6 +25,8 @@ Each carries data and builds its own message: what was asked, what is there, wha
 
 from collections.abc import Iterable
 
+_MOST_NAMES = 20
+
 
 class SpatiobatchError(Exception):
     """The root of the tree."""
@@ -175,5 +177,7 @@ class UnknownCollectionError(HarvestError):
     """A collection was asked for that the catalog does not have."""
 
     def __init__(self, unknown: Iterable[str], known: Iterable[str]) -> None:
-        names = ", ".join(sorted(known)) or "none at all"
-        super().__init__(f"The catalog has no collection {', '.join(sorted(unknown))}; it has {names}.")
+        names = sorted(known)
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        there = f"{', '.join(names[:_MOST_NAMES])}{more}" or "none at all"
+        super().__init__(f"The catalog has no collection {', '.join(sorted(unknown))}; it has {there}.")

@@ -93,11 +93,9 @@ class Layout:
 
 def readable_extent(collection: dict[str, Any]) -> str:
     """A STAC collection's extent on one line: its interval, and its box in degrees."""
-    extent = collection.get("extent") or {}
-    interval = ((extent.get("temporal") or {}).get("interval") or [[None, None]])[0]
-    start, end = (str(moment)[:10] if moment else ".." for moment in interval)
-    box = ((extent.get("spatial") or {}).get("bbox") or [[]])[0]
-    return f"{start}/{end}" + (f" [{', '.join(f'{number:g}' for number in box)}]" if box else "")
+    intervals, boxes = collection["extent"]["temporal"]["interval"], collection["extent"]["spatial"]["bbox"]
+    start, end = (str(moment)[:10] if moment else ".." for moment in (intervals or [(None, None)])[0])
+    return f"{start}/{end}" + (f" [{', '.join(f'{number:g}' for number in boxes[0])}]" if boxes else "")
 
 
 @dataclass(frozen=True)

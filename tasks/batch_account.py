@@ -15,7 +15,9 @@ from spatiobatch.changes import Change, created, unchanged, updated
 from spatiobatch.errors import ForeignResourceError, ProvisioningError, QuotaTooSmallError
 from spatiobatch.names import same_id
 from tasks.clients import AzureClients, azure_task, found
-from tasks.ownership import missing_tags, ours
+from tasks.ownership import missing_tags, ours, pool_tags
+
+_IDENTITY = BatchAccountIdentity(type="SystemAssigned")
 
 
 @azure_task("ensure Batch account")
@@ -26,7 +28,8 @@ def ensure_batch_account(azure: AzureClients, storage_id: str, identity_id: str)
     (https://learn.microsoft.com/azure/batch/batch-account-create-portal#autostorage).
 
     Raises:
-        ForeignResourceError: an account of somebody else's has no endpoint yet.
+        ForeignResourceError: an account of somebody else's takes no Entra tokens.
+        ProvisioningError: the name is taken.
     """
     settings, accounts = azure.settings, azure.batch_management.batch_account
     group, name = settings.resource_group, settings.batch_account_name
@@ -37,10 +40,11 @@ def ensure_batch_account(azure: AzureClients, storage_id: str, identity_id: str)
     )
     account: BatchAccount | None = found(accounts.get, group, name)
     if account is None:
+        _check_available(azure, name)
         wanted = BatchAccountCreateParameters(
             location=settings.location,
             tags=settings.all_tags,
-            identity=BatchAccountIdentity(type="SystemAssigned"),
+            identity=_IDENTITY,
             properties=BatchAccountCreateProperties(auto_storage=storage, allowed_authentication_modes=["AAD"]),
         )
         accounts.begin_create(group, name, wanted).result()
@@ -53,9 +57,21 @@ def ensure_batch_account(azure: AzureClients, storage_id: str, identity_id: str)
         return unchanged("Batch account", name), account
     changes = BatchAccountUpdateParameters(
         tags={**account.tags, **settings.all_tags},
+        identity=_IDENTITY,
         properties=BatchAccountUpdateProperties(auto_storage=storage, allowed_authentication_modes=["AAD"]),
     )
     return updated("Batch account", name, ", ".join(drift)), accounts.update(group, name, changes)
+
+
+def _check_available(azure: AzureClients, name: str) -> None:
+    answer = azure.batch_management.location.check_name_availability(
+        azure.settings.location, {"name": name, "type": "Microsoft.Batch/batchAccounts"}
+    )
+    if not answer.name_available:
+        raise ProvisioningError(
+            f"Batch account name {name} cannot be had: {answer.message} Set another batch_account "
+            "(SPATIOBATCH_BATCH_ACCOUNT), or the resource_group where it is."
+        )
 
 
 def _check_foreign(account: BatchAccount, name: str) -> None:
@@ -70,6 +86,7 @@ def _drift(account: BatchAccount, wanted: AutoStorageBaseProperties) -> list[str
     linked = account.properties.auto_storage
     node_identity = linked.node_identity_reference if linked else None
     same = {
+        "identity": account.identity is not None and account.identity.type == _IDENTITY.type,
         "linked storage": linked is not None and same_id(linked.storage_account_id, wanted.storage_account_id),
         "storage authentication": linked is not None and linked.authentication_mode == wanted.authentication_mode,
         "node identity": node_identity is not None
@@ -83,13 +100,16 @@ def _drift(account: BatchAccount, wanted: AutoStorageBaseProperties) -> list[str
 def check_quota(azure: AzureClients, account: BatchAccount) -> None:
     """Compare the pool's cores with the account's quota: total, of its VM family where that is enforced, or Spot.
 
-    An account in UserSubscription mode has no such quotas.
+    An account in UserSubscription mode has no such quotas, and a pool of somebody else's is taken as it is.
 
     Raises:
         QuotaTooSmallError: says what to request.
         ProvisioningError: the region does not offer the VM size.
     """
     settings, quotas = azure.settings, account.properties
+    pool = found(azure.batch_management.pool.get, settings.resource_group, account.name, settings.pool)
+    if pool is not None and not ours(pool_tags(pool)):
+        return
     cores_per_node, family = _vm_size(azure)
     needed = cores_per_node * settings.pool_nodes
     limits: dict[str, int | None]

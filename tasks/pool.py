@@ -5,9 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from azure.batch import BatchClient
-from azure.batch.models import BatchNode, BatchSupportedImage
-from azure.core.exceptions import HttpResponseError
+from azure.batch.models import BatchSupportedImage
 from azure.mgmt.batch.models import (
     AutoScaleSettings,
     AutoUserSpecification,
@@ -21,6 +19,7 @@ from azure.mgmt.batch.models import (
     Pool,
     PoolProperties,
     PublicIPAddressConfiguration,
+    ResizeError,
     ScaleSettings,
     StartTask,
     UserAssignedIdentities,
@@ -31,12 +30,12 @@ from prefect.logging import get_run_logger
 
 from spatiobatch.changes import Change, created, unchanged, updated
 from spatiobatch.errors import ForeignResourceError, NodeError, PoolDriftError, ProvisioningError
-from spatiobatch.names import MANAGED_BY, same_id
+from spatiobatch.names import same_id
 from spatiobatch.settings import Settings
 from tasks.clients import AzureClients, azure_task, found
+from tasks.ownership import ours, pool_tags
 from tasks.storage import SCRIPTS
 
-_LAST_LINES = 20
 _SUPPORT_WARNING = timedelta(days=180)
 
 _AUTOSCALE = """\
@@ -67,7 +66,7 @@ def ensure_pool(
     settings, pools = azure.settings, azure.batch_management.pool
     where = (settings.resource_group, settings.batch_account_name, settings.pool)
     there = found(pools.get, *where)
-    if there is not None and not _ours(there):
+    if there is not None and not ours(pool_tags(there)):
         _check_foreign(there, settings.pool, identity_id)
         return unchanged("pool", settings.pool, "not ours, used as it is")
     wanted = _wanted(azure, batch_endpoint, identity_id, metadata)
@@ -79,19 +78,37 @@ def ensure_pool(
     if there is None or fixed:
         pools.create(*where, wanted)
         return created("pool", settings.pool, f"replaced: {', '.join(fixed)}" if fixed else "")
-    drift = _differences(_changeable(wanted), _changeable(there))
+    drift = list(_differences(_changeable(wanted), _changeable(there))) + _fell_short(there)
     if not drift:
         return unchanged("pool", settings.pool)
+    _wait_until_steady(azure)
     pools.update(*where, _patch(wanted))
     return updated("pool", settings.pool, ", ".join(drift))
 
 
-def _ours(pool: Pool) -> bool:
-    return _metadata(pool).get("managed-by") == MANAGED_BY
+def _fell_short(pool: Pool) -> list[str]:
+    """A fixed pool whose last resize failed stays as it is until it is resized again; autoscale tries by itself."""
+    return ["nodes that were missing"] if pool.properties.scale_settings.fixed_scale and resize_errors(pool) else []
 
 
-def _metadata(pool: Pool) -> dict[str, str]:
-    return {item.name: item.value for item in pool.properties.metadata or []}
+def _wait_until_steady(azure: AzureClients) -> None:
+    """A pool that is being resized refuses another scale (`PoolBeingResized`).
+
+    Raises:
+        NodeError: it is still being resized after `node_timeout_minutes`.
+    """
+    settings = azure.settings
+    deadline = time.monotonic() + settings.node_timeout_minutes * 60
+    while read_pool(azure).properties.allocation_state != "Steady":
+        if time.monotonic() > deadline:
+            raise NodeError(settings.pool, f"it is still being resized after {settings.node_timeout_minutes:g} minutes")
+        time.sleep(settings.poll_seconds)
+
+
+def read_pool(azure: AzureClients) -> Pool:
+    """The pool as ARM knows it."""
+    settings = azure.settings
+    return azure.batch_management.pool.get(settings.resource_group, settings.batch_account_name, settings.pool)
 
 
 def _check_foreign(pool: Pool, name: str, identity_id: str) -> None:
@@ -229,8 +246,11 @@ def _changeable(pool: Pool) -> dict[str, Any]:
             "environment": {setting.name: setting.value for setting in start.environment_settings or []},
             "retries": start.max_task_retry_count,
             "wait": start.wait_for_success,
+            "user": (start.user_identity.auto_user.scope, start.user_identity.auto_user.elevation_level)
+            if start.user_identity and start.user_identity.auto_user
+            else None,
         },
-        "metadata": _metadata(pool),
+        "metadata": pool_tags(pool),
     }
 
 
@@ -247,55 +267,7 @@ def _patch(wanted: Pool) -> Pool:
     )
 
 
-@azure_task("wait for a node")
-def wait_for_node(azure: AzureClients, batch_endpoint: str) -> None:
-    """Wait until a node is ready; a pool that has rightly scaled to zero is ready too.
-
-    Raises:
-        NodeError: a start task failed (with the node's own stderr), nodes cannot be had, or time is up.
-    """
-    settings, batch = azure.settings, azure.batch(batch_endpoint)
-    deadline = time.monotonic() + settings.node_timeout_minutes * 60
-    while True:
-        pool = azure.batch_management.pool.get(settings.resource_group, settings.batch_account_name, settings.pool)
-        nodes = list(batch.list_nodes(settings.pool))
-        if any(node.state in ("idle", "running") for node in nodes):
-            return
-        for node in nodes:
-            _check_start_task(batch, settings.pool, node)
-        if pool.properties.allocation_state == "Steady" and not nodes:
-            _check_resize(pool, settings.pool)
-            return
-        if time.monotonic() > deadline:
-            states = ", ".join(str(node.state) for node in nodes) or "none was allocated"
-            raise NodeError(
-                settings.pool, f"after {settings.node_timeout_minutes:g} minutes its nodes are still: {states}"
-            )
-        time.sleep(settings.poll_seconds)
-
-
-def _check_start_task(batch: BatchClient, pool: str, node: BatchNode) -> None:
-    if node.state not in ("starttaskfailed", "unusable"):
-        return
-    info = node.start_task_info
-    failure = info.failure_info if info else None
-    problem = f"the start task of {node.id} failed" if node.state == "starttaskfailed" else f"{node.id} is unusable"
-    details = f" with exit code {info.exit_code}" if info and info.exit_code is not None else ""
-    said = f" ({failure.code}: {failure.message})" if failure else ""
-    raise NodeError(pool, problem + details + said, _start_task_stderr(batch, pool, node.id))
-
-
-def _start_task_stderr(batch: BatchClient, pool: str, node: str) -> str:
-    try:
-        stderr = b"".join(batch.download_node_file(pool, node, "startup/stderr.txt")).decode(errors="replace")
-    except HttpResponseError as error:
-        return f"(not to be had: {error.status_code})"
-    return "\n".join(stderr.splitlines()[-_LAST_LINES:])
-
-
-def _check_resize(pool: Pool, name: str) -> None:
-    """A steady pool without nodes is in order unless its last resize failed."""
+def resize_errors(pool: Pool) -> list[ResizeError]:
+    """What kept the last resize from its target."""
     status = pool.properties.resize_operation_status
-    errors = list(status.errors or []) if status else []
-    if errors:
-        raise NodeError(name, "; ".join(f"{error.code}: {error.message}" for error in errors))
+    return list(status.errors or []) if status else []

@@ -18,6 +18,7 @@ from tasks.environment import Environment
 from tasks.job import close_job, open_job, submit_tasks, wait_for_tasks
 from tasks.logs import check_succeeded, read_log
 from tasks.node_task import node_task, results_url
+from tasks.pool import read_pool
 from tasks.roles import nodes_on_geocatalog, nodes_on_storage, operator_on_batch, operator_on_storage, when_granted
 from tasks.storage import blob_name
 
@@ -49,18 +50,25 @@ def probe(azure: AzureClients, environment: Environment, principal_id: str) -> N
 
 @azure_task("look for a probe")
 def probed(azure: AzureClients, environment: Environment) -> bool:
-    """Whether the last probe of this very environment got through: its uploaded output says so."""
+    """Whether a probe of this very environment, with the pool as it is, got through: its uploaded output says so."""
     container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
     log = f"{_folder(environment)}/stdout.txt"
     blob = when_granted(azure, operator_on_storage(azure), lambda: found(container.download_blob, log))
-    return blob is not None and _all_ok(blob.readall().decode(errors="replace"))
+    if blob is None or blob.properties.last_modified < read_pool(azure).properties.creation_time.replace(microsecond=0):
+        return False
+    return _all_ok(blob.readall().decode(errors="replace"))
+
+
+def _answers(said: str) -> dict[str, str]:
+    """What `probe.py` printed; nothing where that was cut short."""
+    try:
+        return dict(json.loads(said))
+    except ValueError:
+        return {}
 
 
 def _all_ok(said: str) -> bool:
-    try:
-        answers = json.loads(said)
-    except ValueError:
-        return False
+    answers = _answers(said)
     return (answers.get("storage"), answers.get("geocatalog")) == ("ok", "ok")
 
 
@@ -102,6 +110,11 @@ def _judge(azure: AzureClients, environment: Environment, job: str, task: BatchT
 
 
 def _missing_grant(azure: AzureClients, principal_id: str, refusal: str) -> MissingGrantError:
-    refused_by_catalog = '"geocatalog": "403' in refusal
-    grant = (nodes_on_geocatalog if refused_by_catalog else nodes_on_storage)(azure, principal_id)
-    return grant.missing(f"the probe was refused for {azure.settings.grant_timeout_minutes:g} minutes: {refusal}")
+    why = f"the probe was refused for {azure.settings.grant_timeout_minutes:g} minutes: {refusal}"
+    candidates = {
+        "storage": nodes_on_storage(azure, principal_id).missing(why),
+        "geocatalog": nodes_on_geocatalog(azure, principal_id).missing(why),
+    }
+    answers = _answers(refusal) or {"storage": refusal, "geocatalog": "ok"}
+    missing = [error.commands for name, error in candidates.items() if answers.get(name) != "ok"]
+    return MissingGrantError({grant: command for each in missing for grant, command in each.items()}, why)

@@ -3,36 +3,43 @@
 from prefect.logging import get_run_logger
 
 from tasks.clients import AzureClients, azure_task, found
-from tasks.ownership import ours
-from tasks.roles import grants, remove_role
+from tasks.ownership import ours, pool_tags
+from tasks.roles import grants, operator_on_storage, remove_role
+from tasks.storage import CONTAINER_OF_OURS
 
 
 @azure_task("remove roles")
-def remove_roles(azure: AzureClients) -> list[str]:
-    """Take back every role that provisioning granted, the one on the GeoCatalog included."""
+def remove_roles(azure: AzureClients, *, delete_results: bool) -> list[str]:
+    """Take back every role that provisioning granted, the one on the GeoCatalog included.
+
+    Of results that are kept, the operator keeps the right to read them.
+    """
     settings = azure.settings
     identity = found(azure.identities.user_assigned_identities.get, settings.resource_group, settings.identity)
     account = found(azure.batch_management.batch_account.get, settings.resource_group, settings.batch_account_name)
-    if identity is None or account is None:
-        return []
-    storage_id = settings.arm_id("Microsoft.Storage/storageAccounts", settings.storage_account_name)
-    return [str(grant) for grant in grants(azure, storage_id, account, identity) if remove_role.fn(azure, grant)]
+    doomed = grants(azure, account, identity)
+    if not delete_results:
+        doomed.remove(operator_on_storage(azure))
+    return [str(grant) for grant in doomed if remove_role.fn(azure, grant)]
 
 
 @azure_task("remove Batch account")
 def remove_batch_account(azure: AzureClients) -> list[str]:
-    """Delete our pool, and our Batch account with whatever jobs it still has."""
+    """Delete our pools, and our Batch account with whatever jobs it still has; one with foreign pools stays."""
     settings, management = azure.settings, azure.batch_management
     group, name = settings.resource_group, settings.batch_account_name
     account = found(management.batch_account.get, group, name)
     if account is None:
         return []
+    pools = {pool.name: ours(pool_tags(pool)) for pool in management.pool.list_by_batch_account(group, name)}
     removed = []
-    pool = found(management.pool.get, group, name, settings.pool)
-    if pool is not None and ours({item.name: item.value for item in pool.properties.metadata or []}):
-        management.pool.begin_delete(group, name, settings.pool).result()
-        removed.append(f"pool {settings.pool}")
-    if ours(account.tags):
+    for pool in (pool for pool, is_ours in pools.items() if is_ours):
+        management.pool.begin_delete(group, name, pool).result()
+        removed.append(f"pool {pool}")
+    left = [pool for pool, is_ours in pools.items() if not is_ours]
+    if ours(account.tags) and left:
+        get_run_logger().info("Batch account %s stays, since it holds pool %s", name, ", ".join(left))
+    elif ours(account.tags):
         management.batch_account.begin_delete(group, name).result()
         removed.append(f"Batch account {name}")
     return removed
@@ -63,7 +70,8 @@ def remove_storage(azure: AzureClients, *, delete_results: bool) -> list[str]:
     doomed = [settings.scripts_container] + ([settings.results_container] if delete_results else [])
     removed = []
     for container in doomed:
-        if found(storage.blob_containers.get, group, name, container) is not None:
+        there = found(storage.blob_containers.get, group, name, container)
+        if there is not None and there.metadata == CONTAINER_OF_OURS:
             storage.blob_containers.delete(group, name, container)
             removed.append(f"container {container}")
     return removed

@@ -84,7 +84,8 @@ def nodes_on_storage(azure: AzureClients, principal_id: str) -> Grant:
 
 def nodes_on_geocatalog(azure: AzureClients, principal_id: str) -> Grant:
     """The nodes read the GeoCatalog."""
-    return Grant(azure.settings.geocatalog_role, principal_id, "ServicePrincipal", azure.settings.geocatalog_id)
+    scope = azure.settings.geocatalog_id or "(ARM id of the GeoCatalog)"
+    return Grant(azure.settings.geocatalog_role, principal_id, "ServicePrincipal", scope)
 
 
 def _storage_id(azure: AzureClients) -> str:

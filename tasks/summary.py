@@ -1,8 +1,11 @@
 """Prefect artifacts: summaries for people, never the data itself.
 
-Prefect enforces no size; the UI stalls on large pages, so tables stop at 1,000 rows and pages at 100 KB.
+Prefect enforces no size, but its UI stalls on large artifacts: they stop below 100 KB.
 """
 
+import json
+import re
+from collections.abc import Callable
 from typing import Any
 
 from prefect import task
@@ -15,17 +18,24 @@ _MOST_BYTES = 90_000
 _LONGEST_CELL = 120
 
 
-def collection_rows(collections: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """One row for each collection: id, title, extent, licence."""
+Row = dict[str, str]
+
+
+def collection_rows(collections: list[dict[str, Any]]) -> list[Row]:
+    """One row for each collection: id, title, extent, licence; nothing in it that a terminal would obey."""
     return [
         {
-            "id": str(collection["id"]),
-            "title": str(collection.get("title") or ""),
-            "extent": readable_extent(collection),
-            "licence": str(collection["license"]),
+            "id": _printable(collection["id"]),
+            "title": _printable(collection.get("title") or ""),
+            "extent": _printable(readable_extent(collection)),
+            "licence": _printable(collection["license"]),
         }
         for collection in collections
     ]
+
+
+def _printable(text: object) -> str:
+    return "".join(character if character.isprintable() else " " for character in str(text))
 
 
 @task(name="summarise")
@@ -34,24 +44,30 @@ def summarise(manifest: Manifest, collections: list[dict[str, Any]], archive: st
 
     The keys hold the query's hash, so that the harvests of one query are versions of the same artifacts.
     """
-    rows = _shortened(collection_rows(collections))
+    rows = [{name: cell[:_LONGEST_CELL] for name, cell in row.items()} for row in collection_rows(collections)]
     key = f"harvest-{manifest.query.hash}"
-    create_table_artifact(rows, key=f"{key}-collections", description=f"Collections of harvest {manifest.harvest_id}")
-    create_markdown_artifact(_page(manifest, rows, len(collections), archive), key=key, description="Harvest summary")
+    table = rows[: _fitting(rows, json.dumps)]
+    create_table_artifact(table, key=f"{key}-collections", description=f"Collections of harvest {manifest.harvest_id}")
+    page = _page(manifest, rows, archive)
+    create_markdown_artifact(page, key=key, description=f"Summary of harvest {manifest.harvest_id}")
     return key
 
 
-def _shortened(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    cut = [{name: cell[:_LONGEST_CELL] for name, cell in row.items()} for row in rows[:_MOST_ROWS]]
-    while len(str(cut).encode()) > _MOST_BYTES:
-        cut = cut[: len(cut) // 2]
-    return cut
+def _fitting(rows: list[Row], written: Callable[[Row], str]) -> int:
+    """How many of the rows an artifact can hold."""
+    size = 0
+    for number, row in enumerate(rows[:_MOST_ROWS]):
+        size += len(written(row).encode())
+        if size > _MOST_BYTES:
+            return number
+    return min(len(rows), _MOST_ROWS)
 
 
-def _page(manifest: Manifest, rows: list[dict[str, str]], total: int, archive: str) -> str:
+def _page(manifest: Manifest, rows: list[Row], archive: str) -> str:
     seconds = (manifest.finished - manifest.started).total_seconds()
+    shown = _fitting(rows, _line)
     lines = [
-        f"# {total} collections" + (" (incomplete)" if not manifest.complete else ""),
+        f"# {len(rows)} collections" + (" (incomplete)" if not manifest.complete else ""),
         "",
         f"Harvest `{manifest.harvest_id}`, {seconds:.0f} s, {manifest.cost.node_seconds:.0f} node seconds.",
         "",
@@ -59,12 +75,17 @@ def _page(manifest: Manifest, rows: list[dict[str, str]], total: int, archive: s
         "",
         "| id | title | extent | licence |",
         "| --- | --- | --- | --- |",
-        *("| " + " | ".join(_cell(text) for text in row.values()) + " |" for row in rows),
+        *map(_line, rows[:shown]),
     ]
-    if total > len(rows):
-        lines += ["", f"{total - len(rows)} more are in the archive."]
+    if shown < len(rows):
+        lines += ["", f"{len(rows) - shown} more are in the archive."]
     return "\n".join(lines)
 
 
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+def _line(row: Row) -> str:
+    return "| " + " | ".join(_literally(cell) for cell in row.values()) + " |"
+
+
+def _literally(text: str) -> str:
+    """The text as Markdown that shows it: a title is no link, picture or HTML."""
+    return re.sub(r"([\\`*_{}\[\]<>|~!#])", r"\\\1", text)

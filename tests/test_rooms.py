@@ -48,7 +48,9 @@ def test_node_scripts_import_only_what_the_start_task_installs() -> None:
 def test_no_code_branches_on_being_local() -> None:
     for room in ("tasks", "spatiobatch"):
         for file in (ROOT / room).rglob("*.py"):
-            assert "local" not in {node.id for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Name)}, file
+            assert "local" not in {
+                node.id for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Name)
+            }, file
 
 
 def test_no_flow_file_hides_a_module() -> None:

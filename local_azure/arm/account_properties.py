@@ -11,8 +11,8 @@ from local_azure.arm.vm_sizes import VM_FAMILIES
 from local_azure.clock import ticks
 from local_azure.cloud import Cloud, Options
 from local_azure.errors import ApiError
+from local_azure.identity.tokens import Principal
 from local_azure.store import Document
-from local_azure.tokens import Principal
 
 _MODES = ("SharedKey", "AAD", "TaskAuthenticationToken")
 _STORAGE_MODES = ("StorageKeys", "BatchAccountManagedIdentity")

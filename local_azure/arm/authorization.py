@@ -11,14 +11,14 @@ from collections.abc import Callable
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from local_azure.access import Role
 from local_azure.arm.gate import Call, Gate, listing
 from local_azure.clock import ticks
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
-from local_azure.roles import BUILT_IN_ROLES
+from local_azure.identity.access import Role
+from local_azure.identity.roles import BUILT_IN_ROLES
+from local_azure.identity.tokens import Principal
 from local_azure.store import Document
-from local_azure.tokens import Principal
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _PROVIDER = "/providers/Microsoft.Authorization"

@@ -21,8 +21,8 @@ from local_azure.arm.providers import Providers
 from local_azure.arm.versions import check_version
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
+from local_azure.identity.tokens import Principal
 from local_azure.store import Document
-from local_azure.tokens import Principal
 from local_azure.wire import request_id, route
 
 _VERBS = {"GET": "read", "HEAD": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete", "POST": "action"}

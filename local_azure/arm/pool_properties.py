@@ -16,9 +16,9 @@ from local_azure.arm.vm_sizes import VM_SIZES
 from local_azure.batch.durations import parse_duration
 from local_azure.batch.images import IMAGES
 from local_azure.cloud import Cloud
+from local_azure.identity.tokens import Principal
 from local_azure.nodes.autoscale import check_formula
 from local_azure.store import Document
-from local_azure.tokens import Principal
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FIXED = (

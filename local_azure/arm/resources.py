@@ -6,8 +6,8 @@ from typing import Any
 from local_azure.clock import Clock, ticks
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
+from local_azure.identity.tokens import Principal
 from local_azure.store import Document
-from local_azure.tokens import Principal
 
 RESOURCE_TABLES = {
     "Microsoft.Storage/storageAccounts": "storageAccounts",

@@ -66,6 +66,9 @@ async def create_task_collection(call: Call) -> Response:
 def _added(call: Call, job: Document, item: Any) -> Document:
     name = item.get("id", "") if isinstance(item, dict) else ""
     try:
+        fault = call.cloud.faults.strike("task", "POST", f"{job['id']}/{name}")
+        if fault:
+            raise ApiError(fault.status, "InternalError", "injected fault")
         task = new_task(job, item)
         call.cloud.jobs.tasks.add(task)
     except ApiError as error:

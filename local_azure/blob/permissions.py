@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from local_azure.blob.call import Call
 from local_azure.errors import ApiError
-from local_azure.tokens import Principal
+from local_azure.identity.tokens import Principal
 
 Handler = Callable[[Call], Awaitable[Response]]
 

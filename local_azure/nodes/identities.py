@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
 from local_azure.cloud import Cloud
+from local_azure.identity.tokens import Principal
 from local_azure.nodes.blobs import LIST
 from local_azure.store import Document
-from local_azure.tokens import Principal
 
 _STORAGE = "https://storage.azure.com"
 

@@ -1,8 +1,8 @@
 """What is first on the nodes' PATH: the part of a VM image that start tasks and tasks lean on.
 
 Difference from Azure: nothing is installed. `python3` is the stand-in's own Python with its packages,
-`apt-get`, `apt` and `pip` only record how they were called, `sudo` records and runs the command as it
-is, and `python3 -m venv` makes a folder whose programs are those of the image.
+`apt-get`, `apt`, `pip` and `sudo` only record how they were called, and `python3 -m venv` makes a folder
+whose programs are those of the image.
 """
 
 import shlex
@@ -27,23 +27,10 @@ esac
 exec {python} "$@"
 """
 
-_SUDO = """#!/bin/sh
-echo "sudo $*" >> {log}
-while :; do
-    case "$1" in
-    -u | -g | -h | -p) shift 2 ;;
-    --) shift; break ;;
-    -*) shift ;;
-    *) break ;;
-    esac
-done
-[ $# -eq 0 ] || exec env "$@"
-"""
-
 _TEMPLATES = {
     "python": _PYTHON,
     "python3": _PYTHON,
-    "sudo": _SUDO,
+    "sudo": _RECORD,
     "apt": _RECORD,
     "apt-get": _RECORD,
     "pip": _RECORD,

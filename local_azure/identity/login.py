@@ -20,9 +20,9 @@ from starlette.responses import JSONResponse, Response
 
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
-from local_azure.graph import Graph, is_graph, render_graph
+from local_azure.identity.graph import Graph, is_graph, render_graph
+from local_azure.identity.tokens import AUDIENCES, Principal
 from local_azure.store import Document
-from local_azure.tokens import AUDIENCES, Principal
 from local_azure.wire import application, request_id, route
 
 _OAUTH_ERRORS = {

@@ -116,8 +116,12 @@ class TokenAuthority:
         return principal
 
     def _refusal(self, reason: str) -> ApiError:
-        challenge = f'Bearer authorization_uri="https://login.microsoftonline.com/{self.tenant_id}", error="invalid_token"'
-        return ApiError(401, "AuthenticationFailed", f"Authentication failed: {reason}.", {"WWW-Authenticate": challenge})
+        challenge = (
+            f'Bearer authorization_uri="https://login.microsoftonline.com/{self.tenant_id}", error="invalid_token"'
+        )
+        return ApiError(
+            401, "AuthenticationFailed", f"Authentication failed: {reason}.", {"WWW-Authenticate": challenge}
+        )
 
 
 def _same_audience(audience: str, accepted: Iterable[str]) -> bool:

@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 
 from local_azure.clock import Clock, parse_time
 from local_azure.errors import ApiError
+from local_azure.identity.tokens import Principal
 from local_azure.store import Document, Table
-from local_azure.tokens import Principal
 
 
 @dataclass(frozen=True)

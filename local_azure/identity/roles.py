@@ -3,7 +3,7 @@
 https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 """
 
-from local_azure.access import Role
+from local_azure.identity.access import Role
 
 _BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers"
 _DELEGATION = "Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action"
@@ -41,7 +41,9 @@ _BUILT_IN = (
         "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
         "Storage Blob Data Contributor",
         actions=(f"{_BLOBS}/delete", f"{_BLOBS}/read", f"{_BLOBS}/write", _DELEGATION),
-        data_actions=tuple(f"{_BLOBS}/blobs/{verb}" for verb in ("delete", "read", "write", "move/action", "add/action")),
+        data_actions=tuple(
+            f"{_BLOBS}/blobs/{verb}" for verb in ("delete", "read", "write", "move/action", "add/action")
+        ),
     ),
     Role(
         "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1",

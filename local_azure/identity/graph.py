@@ -16,8 +16,8 @@ from starlette.routing import Route
 
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
+from local_azure.identity.tokens import Principal
 from local_azure.store import Document
-from local_azure.tokens import Principal
 from local_azure.wire import Handler, request_id, route
 
 _EQUALITY = re.compile(r"(?P<property>\w+) eq '(?P<value>[^']*)'")

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
-from local_azure.tokens import Principal
+from local_azure.identity.tokens import Principal
 from local_azure.wire import application, route
 
 
@@ -40,9 +40,7 @@ class Imds:
 
     def app(self) -> Starlette:
         """The HTTP application."""
-        return application(
-            "identity", [route("GET", "/{door}/metadata/identity/oauth2/token", self._token)], _render
-        )
+        return application("identity", [route("GET", "/{door}/metadata/identity/oauth2/token", self._token)], _render)
 
     async def _token(self, request: Request) -> Response:
         if request.headers.get("metadata", "").lower() != "true":
@@ -69,19 +67,25 @@ class Imds:
     def _identity(self, request: Request) -> Principal:
         behind = [self._cloud.tokens.find(object_id) for object_id in self._doors.get(request.path_params["door"], [])]
         wanted = next(
-            (request.query_params[key] for key in ("client_id", "object_id", "principal_id", "msi_res_id", "mi_res_id")
-             if request.query_params.get(key)),
+            (
+                request.query_params[key]
+                for key in ("client_id", "object_id", "principal_id", "msi_res_id", "mi_res_id")
+                if request.query_params.get(key)
+            ),
             None,
         )
         matching = [
-            principal for principal in behind
-            if principal and (wanted is None or wanted.lower() in _ids(principal))
+            principal for principal in behind if principal and (wanted is None or wanted.lower() in _ids(principal))
         ]
         if len(matching) == 1:
             return matching[0]
         if matching:
-            raise ApiError(400, "invalid_request", "Multiple user assigned identities exist, please specify the "
-                           "clientId / resourceId of the identity in the token request")
+            raise ApiError(
+                400,
+                "invalid_request",
+                "Multiple user assigned identities exist, please specify the "
+                "clientId / resourceId of the identity in the token request",
+            )
         raise ApiError(400, "invalid_request", "Identity not found")
 
 
