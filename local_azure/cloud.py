@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from local_azure.identity.imds import Imds
     from local_azure.nodes import Nodes
 
+_AUTHORIZATION = "Microsoft.Authorization"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -94,14 +96,14 @@ class Cloud:
     def assign_role(self, principal: Principal, role: str, scope: str, *, in_force: bool = False) -> None:
         """Seed a role assignment, as if somebody had made it before this cloud was met."""
         name = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{scope}|{principal.object_id}|{role}"))
-        assignment_id = f"{scope}/providers/Microsoft.Authorization/roleAssignments/{name}"
+        assignment_id = f"{scope}/providers/{_AUTHORIZATION}/roleAssignments/{name}"
         created = "2020-01-01T00:00:00.0000000Z" if in_force else self.clock.now().isoformat()
         self.role_assignments[assignment_id.lower()] = {
             "id": assignment_id,
             "name": name,
-            "type": "Microsoft.Authorization/roleAssignments",
+            "type": f"{_AUTHORIZATION}/roleAssignments",
             "properties": {
-                "roleDefinitionId": f"{self.subscription_scope}/providers/Microsoft.Authorization/roleDefinitions/{role}",
+                "roleDefinitionId": f"{self.subscription_scope}/providers/{_AUTHORIZATION}/roleDefinitions/{role}",
                 "principalId": principal.object_id,
                 "principalType": "ServicePrincipal" if principal.kind != "User" else "User",
                 "scope": scope,

@@ -1,5 +1,7 @@
 """A fault is what its specification says; one that cannot be understood is refused with a sentence."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +57,5 @@ def test_a_specification_that_makes_no_sense_is_refused(spec: str) -> None:
 
 @given(st.text())
 def test_no_text_breaks_the_parser(text: str) -> None:
-    try:
-        parse_fault(f"service=arm,{text}")
-    except FaultSpecError as error:
-        assert str(error)
+    with contextlib.suppress(FaultSpecError):
+        assert parse_fault(f"service=arm,status=500,{text}").service == "arm"

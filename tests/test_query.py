@@ -23,7 +23,7 @@ def test_an_interval_is_brought_to_one_form(given: str, normal: str) -> None:
     "given", ["2024", "2024-13-01/..", "2023-02-29/..", "../..", "2024-02-01/2024-01-01", "a/b", "2024-01-01/x/y", ""]
 )
 def test_a_malformed_interval_is_one_sentence(given: str) -> None:
-    with pytest.raises(ConfigurationError, match="^datetime: "):
+    with pytest.raises(ConfigurationError, match=r"^datetime: "):
         query_from(content="items", datetime=given)
 
 
@@ -33,7 +33,7 @@ def test_a_box_may_cross_the_antimeridian() -> None:
 
 @pytest.mark.parametrize("given", ["1,2,3", "a,b,c,d", "0,10,0,-10", "0,0,181,0", "nan,0,0,0", ""])
 def test_a_malformed_box_is_one_sentence(given: str) -> None:
-    with pytest.raises(ConfigurationError, match="^bbox: "):
+    with pytest.raises(ConfigurationError, match=r"^bbox: "):
         query_from(content="items", bbox=given)
 
 
