@@ -11,10 +11,10 @@ export DO_NOT_TRACK := 1
 .PHONY: run test lint bench serve live-check
 
 run: $(READY)  ## provision a local Azure and harvest its collections
-	$(BIN)/python flows/run.py
+	$(BIN)/python flows/run.py --output .spatiobatch/output
 
 test: $(READY)  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
@@ -24,8 +24,8 @@ lint: $(READY)  ## style and types
 bench: $(READY)  ## measure what the documentation claims
 	$(BIN)/python -m benchmarks
 
-live-check: $(READY)  ## one cheap pass on a real subscription: make live-check ENVIRONMENT=deployments/azure.toml
-	$(BIN)/python -m benchmarks.live_check $(if $(ENVIRONMENT),--environment $(ENVIRONMENT))
+live-check: $(READY)  ## one cheap pass on a real subscription: make live-check ENVIRONMENT=deployments/azure.toml YES=1
+	$(BIN)/python -m benchmarks.live_check $(if $(ENVIRONMENT),--environment $(ENVIRONMENT)) $(if $(YES),--yes)
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "spatiobatch needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }

@@ -16,11 +16,13 @@ from spatiobatch.settings import ENVIRONMENT_VARIABLE, load_settings
 from tasks.clients import AzureClients
 
 _ITEMS = 20_000
+_WIDTH = 110
+"""Of the table, wherever it is printed to."""
 
 
 def main() -> None:
     """Measure all subjects, and print one table."""
-    begun, console = time.monotonic(), Console(highlight=False)
+    begun, console = time.monotonic(), Console(highlight=False, width=_WIDTH)
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as temporary:
         checkout, pages = Path(temporary) / "checkout", Path(temporary) / "pages"
         for folder in (checkout, pages):

@@ -42,6 +42,7 @@ _CARRIED = [name for name in Settings.model_fields if name.startswith("pool_") a
 ]  # fmt: skip
 """Settings that form the calls and mean the same on every cloud; subnets, subscriptions and addresses do not."""
 _REACH_SECONDS = 10
+_NO_WAITING = ("--clock", "instant")
 
 cli = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 out = Console(soft_wrap=True, highlight=False)
@@ -58,14 +59,11 @@ def live_check(
     """Compare local_azure with Azure, call by call, on one cheap pass."""
     with tempfile.TemporaryDirectory(prefix="live-check-") as temporary:
         folder = Path(temporary)
+        flags = () if environment else _NO_WAITING
         if environment:
             real, formed = _pass_on_azure(environment, confirmed=yes, keep=keep)
         else:
-            real, formed = (
-                _pass_on_stand_in("second", folder / "second", {}, keep=keep, flags=("--clock", "instant")),
-                {},
-            )
-        flags = () if environment else ("--clock", "instant")
+            real, formed = _pass_on_stand_in("second", folder / "second", {}, keep=keep, flags=flags), {}
         local = _pass_on_stand_in("local", folder / "local", formed, keep=keep, flags=flags)
     report(compare(real, local, fields_read()), len({call.title for call in real + local}))
 
@@ -82,6 +80,7 @@ def _pass_on_azure(environment: Path, *, confirmed: bool, keep: bool) -> tuple[l
                     f"Nothing was done; to go on: python -m benchmarks.live_check --environment {environment} --yes"
                 )
             _check_reach(settings.endpoints)
+            _check_sign_in(settings)
             return _observed_pass("azure", settings, keep=keep), _formed_like(settings)
 
 
@@ -108,6 +107,14 @@ def _check_reach(cloud: Cloud) -> None:
         raise ProvisioningError(
             f"Azure cannot be reached at {cloud.arm} ({type(error).__name__}): run this where there is a network."
         ) from error
+
+
+def _check_sign_in(settings: Settings) -> None:
+    """Fail before anything is built that nobody could then remove."""
+    from tasks.clients import AzureClients  # noqa: PLC0415  # Prefect takes seconds to import
+
+    settings.endpoints.required_geocatalog_scope()
+    _ = AzureClients(settings).operator
 
 
 def _formed_like(settings: Settings) -> dict[str, str]:

@@ -37,7 +37,7 @@ def measure(azure: AzureClients, catalog_url: str, folder: Path) -> list[Result]
     with _plain_server(folder) as root:
         plain = _best(lambda: [json.loads(_get(session, f"{root}/{number}.json")) for number in range(len(bodies))])
     return [
-        Result(f"GeoCatalog, pages of {_PAGE:,}", items / paging, "same bytes, plain HTTP", items / plain, "items/s"),
+        Result(f"GeoCatalog pages of {_PAGE:,}", items / paging, "their bytes, plain HTTP", items / plain, "items/s"),
     ]
 
 

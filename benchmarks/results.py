@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -25,13 +26,10 @@ class Result:
 
 def print_table(results: Iterable[Result], console: Console) -> None:
     """All results, one per row."""
-    table = Table(title="Measured in this run", title_justify="left")
-    for heading in ("what", "beside", "ratio"):
-        table.add_column(heading, justify="right" if heading == "ratio" else "left", overflow="fold")
+    table = Table("measured", "", "beside", "", "ratio", box=box.SIMPLE)
+    for column in (1, 3, 4):
+        table.columns[column].justify = "right"
     for result in results:
-        table.add_row(
-            f"{result.subject}: {result.value:,.1f} {result.unit}",
-            f"{result.beside}: {result.other:,.1f} {result.unit}",
-            f"{result.ratio:,.2f}",
-        )
+        value, other = (f"{figure:,.1f} {result.unit}" for figure in (result.value, result.other))
+        table.add_row(result.subject, value, result.beside, other, f"{result.ratio:,.2f}")
     console.print(table)

@@ -41,9 +41,9 @@ def measure(folder: Path) -> list[Result]:
     cold, first_provision = _timed(folder, "flows/run.py", folder / "prefect")
     warm, second_provision = _timed(folder, "flows/run.py", folder / "prefect")
     return [
-        Result("first run, provision and harvest", cold, "first run of a trivial flow", trivial_cold, "s"),
-        Result("second run", warm, "second run of a trivial flow", trivial_warm, "s"),
-        Result("second provision, with start", second_provision, "first provision, with start", first_provision, "s"),
+        Result("first flows/run.py", cold, "trivial flow, first", trivial_cold, "s"),
+        Result("second flows/run.py", warm, "trivial flow, second", trivial_warm, "s"),
+        Result("second provision, with start", second_provision, "first provision", first_provision, "s"),
     ]
 
 

@@ -33,4 +33,4 @@ def measure(azure: AzureClients) -> list[Result]:
     for task in tasks[:_SINGLE]:
         batch.create_task(jobs[1], task)
     single = _SINGLE / (time.perf_counter() - begun)
-    return [Result(f"{_TASKS:,} Batch tasks submitted", chunked, "one call for each", single, "tasks/s")]
+    return [Result(f"{_TASKS:,} Batch tasks", chunked, "one call for each", single, "tasks/s")]

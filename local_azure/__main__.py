@@ -33,7 +33,7 @@ class Switch(StrEnum):
 
 
 @cli.command()
-def main(  # one parameter per flag
+def main(
     env_file: Annotated[
         Path, typer.Option(help="Written once everything is up: KEY=VALUE lines for `set -a; . FILE`.")
     ],

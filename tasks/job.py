@@ -14,6 +14,7 @@ from azure.batch.models import (
     BatchMetadataItem,
     BatchPoolInfo,
     BatchTask,
+    BatchTaskCounts,
     BatchTaskCreateOptions,
     BatchTaskCreateResult,
     BatchTaskGroup,
@@ -176,24 +177,24 @@ def wait_for_tasks(azure: AzureClients, environment: Environment, job: str, expe
     watch = NodeWatch(batch, azure.settings.pool)
     last = ""
     while True:
-        seen = _look(batch, job, expected)  # before the counts: a job may end right after its last task
-        counts = batch.get_job_task_counts(job).task_counts
+        state, counts = _look(batch, job, expected)
         now = f"{counts.completed} of {expected} tasks are done, {counts.running} running, {counts.active} waiting"
         if now != last:
             logger.info(now)
             last = now
         if counts.completed >= expected:
             return list(batch.list_tasks(job))
-        if seen.state in _ENDED_STATES:
-            reason = seen.execution_info.termination_reason if seen.execution_info else None
-            raise JobEndedError(job, getattr(seen.state, "value", seen.state), reason, expected - counts.completed)
+        if state.state in _ENDED_STATES:
+            reason = state.execution_info.termination_reason if state.execution_info else None
+            raise JobEndedError(job, getattr(state.state, "value", state.state), reason, expected - counts.completed)
         watch.look(counts)
         time.sleep(azure.settings.poll_seconds)
 
 
-def _look(batch: BatchClient, job: str, expected: int) -> BatchJob:
+def _look(batch: BatchClient, job: str, expected: int) -> tuple[BatchJob, BatchTaskCounts]:
+    """The job, then its counts: it may end right after its last task."""
     try:
-        return batch.get_job(job)
+        return batch.get_job(job), batch.get_job_task_counts(job).task_counts
     except ResourceNotFoundError as error:
         raise JobEndedError(job, "gone", None, expected) from error
 

@@ -43,11 +43,11 @@ nodes = {nodes};
 slots = {slots};
 samples = $PendingTasks.GetSamplePercent(TimeInterval_Minute * 5);
 pending = samples < 70 ? slots : max($PendingTasks.GetSample(1), avg($PendingTasks.GetSample(TimeInterval_Minute * 5)));
-wanted = min(nodes, (pending + slots - 1) / slots);
-{target} = max(0, wanted);
+wanted = round((pending + (slots - 1) / 2) / slots);
+{target} = min(nodes, wanted);
 $NodeDeallocationOption = taskcompletion;
 """
-"""One node per `slots` waiting or running tasks, none when there are none; one node until samples are in.
+"""One node per `slots` waiting or running tasks, begun ones too; none without tasks; one until samples are in.
 
 https://learn.microsoft.com/azure/batch/batch-automatic-scaling
 """

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -78,7 +78,7 @@ class Site:
                 patch.setenv(name, value)
             yield
 
-    @property
+    @cached_property
     def azure(self) -> "AzureClients":
         """The SDK clients of whoever is signed in here."""
         from spatiobatch.settings import load_settings
@@ -86,7 +86,7 @@ class Site:
 
         with self.environment():
             azure = AzureClients(load_settings())
-            assert azure.credential
+            assert azure.operator  # signs in while the environment says as whom
         return azure
 
     def provision(self, **parameters: Any) -> "list[Change]":
