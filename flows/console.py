@@ -114,18 +114,18 @@ def guarded(command_line: Callable[[], Any], home: Path) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = int(command_line() or 0)
+        return _failed(code, "interrupted") if code == 130 else code  # typer's answer to Ctrl-C
     except TyperException as error:
         problem = error.format_message().replace("Value error, ", "").rstrip(".")
         return _failed(2, f"{problem}; see python flows/run.py --help")
     except SpatiobatchError as error:
         return _failed(error.exit_code, str(error))
     except KeyboardInterrupt:
-        code = 130
+        return _failed(130, "interrupted")
     except Terminated:
-        code = 143
+        return _failed(143, "terminated")
     except Exception as error:  # noqa: BLE001  # the last place where an error can become a sentence
         return _failed(1, _sentence(error) or _fault(error, home))
-    return _failed(code, {130: "interrupted", 143: "terminated"}[code]) if code else 0
 
 
 def _failed(code: int, sentence: str) -> int:

@@ -38,9 +38,9 @@ def provision(replace_pool: bool = False, script_access: ScriptAccess | None = N
     changes += [storage_change, identity_change, batch_change]
     blobs, endpoint = storage.properties.primary_endpoints.blob, account.properties.account_endpoint
 
+    check_quota(azure, account)
     granting = [ensure_role.submit(azure, grant) for grant in grants(azure, account, identity)]
     containing = ensure_containers.submit(azure, storage.name)
-    check_quota(azure, account)
     changes += all_granted(granting) + containing.result()
     changes += upload_scripts(azure, blobs)
 

@@ -16,6 +16,7 @@
     └── HarvestError
         ├── NotProvisionedError
         ├── TaskFailedError
+        ├── ShardsFailedError
         ├── JobEndedError
         ├── NotStacError
         └── UnknownCollectionError
@@ -154,6 +155,15 @@ class TaskFailedError(HarvestError):
         where = f" on node {node}" if node else ""
         super().__init__(f"Task {task} of job {job} {outcome}{where}; {stderr}")
         self.job, self.task, self.node = job, task, node
+
+
+class ShardsFailedError(HarvestError):
+    """Shards could not be harvested, however often."""
+
+    def __init__(self, first: HarvestError, attempts: int, others: int) -> None:
+        also = f" and {others} other {'shard' if others == 1 else 'shards'}" if others else ""
+        super().__init__(f"A shard{also} failed in {attempts} attempts; what was harvested is kept. {first}")
+        self.first, self.others = first, others
 
 
 class JobEndedError(HarvestError):

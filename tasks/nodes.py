@@ -35,7 +35,7 @@ def wait_for_node(azure: AzureClients, batch_endpoint: str) -> None:
             _check_resize(pool)
             return
         if time.monotonic() > deadline:
-            states = ", ".join(str(node.state) for node in nodes) or "none was allocated"
+            states = ", ".join(getattr(node.state, "value", node.state) for node in nodes) or "none was allocated"
             raise NodeError(
                 settings.pool, f"after {settings.node_timeout_minutes:g} minutes its nodes are still: {states}"
             )

@@ -37,6 +37,9 @@ def probe(azure: AzureClients, environment: Environment, principal_id: str) -> N
         ProbeError: the probe failed in another way.
     """
     logger = get_run_logger()
+    if azure.settings.pool_nodes == 0:
+        logger.warning("pool_nodes is 0: without a node nobody knows whether the nodes' roles work")
+        return
     deadline = time.monotonic() + azure.settings.grant_timeout_minutes * 60
     while True:
         refusal = _attempt(azure, environment)

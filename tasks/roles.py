@@ -63,7 +63,7 @@ class Grant:
             f'az role assignment create --role "{self.role}" --assignee-object-id {self.principal_id} '
             f"--assignee-principal-type {self.principal_type} --scope {shlex.quote(self.scope)}"
         )
-        return MissingGrantError({f"{self.role} on {self.scope}": command}, why)
+        return MissingGrantError({f"{self.role} of {self.principal_id} on {self.scope}": command}, why)
 
 
 def operator_on_storage(azure: AzureClients) -> Grant:

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -86,7 +87,9 @@ class Site:
 
         with self.environment():
             azure = AzureClients(load_settings())
-            assert azure.operator  # signs in while the environment says as whom
+            # Credentials look for whom to sign in when first used.
+            for scope in (azure.cloud.arm_scope, azure.cloud.batch_scope, azure.cloud.storage_scope):
+                azure.credential.get_token(scope)
         return azure
 
     def provision(self, **parameters: Any) -> "list[Change]":
@@ -113,7 +116,7 @@ class Site:
 
     def requests(self) -> list[dict[str, Any]]:
         """What the stand-in was asked so far, in order."""
-        return [json.loads(line) for line in self.record.read_text().splitlines()] if self.record.exists() else []
+        return [json.loads(line) for line in self.record.read_bytes().splitlines()] if self.record.exists() else []
 
     def writes(self, since: int = 0) -> list[str]:
         """`METHOD URL` of what changed something in ARM, blobs or Batch, from that request on."""
@@ -124,6 +127,19 @@ class Site:
             and request["service"] in ("arm", "batch", "blob")
             and not any(read in request["url"] for read in _READS_BY_POST)
         ]
+
+
+def assign(site: Site, role: str, principal_id: str, scope: str) -> None:
+    """Give somebody a role, as whoever may would do."""
+    from tasks.roles import ROLES
+
+    provider = f"/subscriptions/{site.azure.settings.subscription_id}/providers/Microsoft.Authorization"
+    body = {
+        "roleDefinitionId": f"{provider}/roleDefinitions/{ROLES.get(role, role)}",
+        "principalId": principal_id,
+        "principalType": "ServicePrincipal",
+    }
+    site.azure.authorization.role_assignments.create(scope, str(uuid.uuid4()), {"properties": body})
 
 
 def _variables(settings: dict[str, str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from operators import application, grant
 from spatiobatch.errors import UnknownCollectionError
 from spatiobatch.manifest import Layout
 from spatiobatch.query import Query, Runtime
+from tasks.environment import read_environment
 
 COUNT = 25
 
@@ -129,8 +130,6 @@ def test_job_is_terminated_where_settings_say_so(built: Site) -> None:
 
 def jobs(built: Site) -> dict[str, str]:
     """State of every job that is not being deleted."""
-    from tasks.environment import read_environment
-
     with built.environment():
         azure = built.azure
         batch = azure.batch(read_environment.fn(azure).batch_endpoint)

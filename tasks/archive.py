@@ -1,0 +1,150 @@
+"""The archive of an item harvest: receipts, a copy in a folder, and which harvest is a query's latest."""
+
+import json
+import os
+import random
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from azure.core import MatchConditions
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError
+from azure.storage.blob import BlobClient, ContainerClient
+from prefect.logging import get_run_logger
+from pydantic import ValidationError
+
+from spatiobatch.errors import OutputError, ServiceError
+from spatiobatch.manifest import Kind, Layout, Manifest
+from spatiobatch.names import path_segment
+from spatiobatch.receipts import Receipt
+from tasks.clients import AzureClients, azure_task, found
+from tasks.environment import Environment
+from tasks.pace import MOST_READERS
+
+LATEST = "latest.json"
+_RECEIPT = ".receipt.json"
+_LATEST_ATTEMPTS = 10
+
+
+def shard_path(collection: str, name: str) -> str:
+    """Where a shard's items and its receipt are, below the harvest and before their suffixes."""
+    return f"items/{path_segment(collection)}/{name}"
+
+
+def _results(azure: AzureClients, environment: Environment) -> ContainerClient:
+    return azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
+
+
+@azure_task("read receipts")
+def read_receipts(
+    azure: AzureClients, environment: Environment, harvest_id: str, known: Sequence[Receipt] = ()
+) -> list[Receipt]:
+    """All receipts of a harvest; those that are known are not read again.
+
+    One that cannot be read is none, so that its shard is harvested again.
+    """
+    container = _results(azure, environment)
+    names = {receipt.name for receipt in known}
+    listed = container.list_blob_names(name_starts_with=f"{Layout(harvest_id).root}/items/")
+    paths = [path for path in listed if path.endswith(_RECEIPT) and _shard_of(path) not in names]
+    receipts = list(known)
+    with ThreadPoolExecutor(MOST_READERS) as readers:
+        for path, content in zip(paths, readers.map(partial(_content, container), paths), strict=True):
+            try:
+                receipts.append(Receipt.model_validate_json(content))
+            except ValidationError as error:
+                get_run_logger().warning("%s is no receipt: %s", path, error.errors(include_url=False)[0]["msg"])
+    return receipts
+
+
+def _shard_of(path: str) -> str:
+    return PurePosixPath(path).name.split(".")[0]
+
+
+def _content(container: ContainerClient, path: str) -> bytes:
+    return bytes(container.download_blob(path).readall())
+
+
+@azure_task("download archive")
+def download(
+    azure: AzureClients, environment: Environment, harvest_id: str, counted: Iterable[Receipt], output: Path
+) -> Path:
+    """Copy the archive into a folder, in the same layout; returns the manifest's path, which is written last.
+
+    Of the shards, those whose receipts count; a file is there whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be written, or a name would leave it.
+    """
+    container, layout = _results(azure, environment), Layout(harvest_id)
+    items = {
+        f"{layout.root}/{shard_path(receipt.collection, receipt.name)}{suffix}"
+        for receipt in counted
+        for suffix in (_RECEIPT, ".ndjson.zst")
+    }
+    rest = (f"{layout.root}/items/", f"{layout.root}/control/", layout.manifest)
+    listed = container.list_blob_names(name_starts_with=f"{layout.root}/")
+    paths = [path for path in listed if path in items or not path.startswith(rest)]
+    save = partial(_save, container, output)
+    with ThreadPoolExecutor(MOST_READERS) as readers:
+        list(readers.map(save, paths))
+    return save(layout.manifest)
+
+
+def _save(container: ContainerClient, output: Path, path: str) -> Path:
+    if ".." in path.split("/"):
+        raise OutputError(output, f"the archive has a file {path}, which would lie outside of it")
+    target = output / path
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial_file = target.with_name(f"{target.name}.part")
+        with partial_file.open("wb") as file:
+            container.download_blob(path, max_concurrency=1).readinto(file)
+        partial_file.replace(target)
+    except OSError as error:
+        raise OutputError(output, os.strerror(error.errno) if error.errno else str(error)) from error
+    return target
+
+
+@azure_task("publish latest")
+def publish_latest(azure: AzureClients, environment: Environment, manifest: Manifest) -> None:
+    """Note in `latest.json` that this is its query's last harvest; a full one starts a new row of increments.
+
+    It is replaced only as it was read, so that harvests that end at the same time both get in.
+
+    Raises:
+        ServiceError: others were first, ten times in a row.
+    """
+    blob = _results(azure, environment).get_blob_client(LATEST)
+    for _ in range(_LATEST_ATTEMPTS):
+        try:
+            return _replace(blob, manifest)
+        except (ResourceModifiedError, ResourceExistsError):
+            time.sleep(random.uniform(0, 1))  # noqa: S311  # it spreads load and guards nothing
+    raise ServiceError(f"replace {LATEST}", f"it changed {_LATEST_ATTEMPTS} times meanwhile")
+
+
+def _replace(blob: BlobClient, manifest: Manifest) -> None:
+    there = found(blob.download_blob)
+    latest: dict[str, Any] = json.loads(there.readall()) if there else {}
+    latest[manifest.query.hash] = _entry(latest.get(manifest.query.hash), manifest)
+    condition: dict[str, Any] = (
+        {"etag": there.properties.etag, "match_condition": MatchConditions.IfNotModified, "overwrite": True}
+        if there
+        else {"overwrite": False}
+    )
+    blob.upload_blob(json.dumps(latest, indent=1), **condition)
+
+
+def _entry(there: dict[str, Any] | None, manifest: Manifest) -> dict[str, Any]:
+    """A query's entry with this harvest; ids begin with the time, so the greater one is the later."""
+    entry = there or {"full": None, "increments": []}
+    if manifest.kind is Kind.increment:
+        return {**entry, "increments": sorted({*entry["increments"], manifest.harvest_id})}
+    if entry["full"] and entry["full"] >= manifest.harvest_id:
+        return entry
+    later = [name for name in entry["increments"] if name > manifest.harvest_id]
+    return {"full": manifest.harvest_id, "increments": later}

@@ -1,0 +1,205 @@
+"""An item harvest on the nodes: rounds of shards, each a Batch task that leaves a receipt."""
+
+import copy
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from azure.batch import BatchClient
+from azure.batch.models import BatchTask, BatchTaskCreateOptions, EnvironmentSetting
+from azure.core.exceptions import ResourceNotFoundError
+from prefect.logging import get_run_logger
+
+from spatiobatch.errors import HarvestError, JobEndedError, ShardsFailedError, TaskFailedError
+from spatiobatch.manifest import CollectionTotals, Cost, Layout, Manifest
+from spatiobatch.receipts import Receipt, Totals, total
+from spatiobatch.settings import Settings
+from spatiobatch.shards import Plan, Shard, Verify
+from tasks.archive import read_receipts, shard_path
+from tasks.clients import AzureClients, azure_task
+from tasks.environment import Environment
+from tasks.job import submit_tasks
+from tasks.logs import check_succeeded
+from tasks.node_task import node_task, results_url
+from tasks.node_watch import NodeWatch
+from tasks.pace import Budget, Progress
+
+SCRIPT = "harvest_items.py"
+_ATTEMPTS = 3
+_MOST_NAMED = 20
+
+
+def slots(settings: Settings) -> int:
+    """Tasks that the pool can run at once when all its nodes are there."""
+    return max(1, settings.pool_nodes * settings.pool_task_slots)
+
+
+def item_tasks(
+    azure: AzureClients, environment: Environment, harvest_id: str, shards: Iterable[tuple[str, Shard]]
+) -> list[BatchTaskCreateOptions]:
+    """The Batch tasks of shards, by their ids; alike but for what they name, since each costs a call to make."""
+    layout = Layout(harvest_id)
+    variables = {"RESULTS_URL": results_url(azure, environment), "HARVEST_PREFIX": layout.root}
+    pattern = node_task(azure, environment, "items", script=SCRIPT, logs=layout.root, variables=variables)
+    made = []
+    for task_id, shard in shards:
+        task = copy.deepcopy(pattern)
+        task.id = task_id
+        task.environment_settings += [
+            EnvironmentSetting(name="SHARD", value=shard.model_dump_json()),
+            EnvironmentSetting(name="ITEMS_PREFIX", value=shard_path(shard.collection, shard.name)),
+        ]
+        task.output_files[0].destination.container.path = layout.logs(task_id)
+        made.append(task)
+    return made
+
+
+@azure_task("run round")
+def run_round(
+    azure: AzureClients,
+    environment: Environment,
+    job: str,
+    harvest_id: str,
+    shards: Sequence[Shard],
+    receipts: Sequence[Receipt],
+    requests_per_second: float,
+) -> list[Receipt]:
+    """Submit shards, wait for every task of the job, and return all receipts that there are then.
+
+    Without shards, it waits for what an earlier run of the same harvest left running in the job that it attached to.
+    Of `receipts`, those of other shards are not read again.
+
+    Raises:
+        ShardsFailedError: a shard left no receipt in three attempts.
+        JobEndedError: the job ended first.
+    """
+    batch = azure.batch(environment.batch_endpoint)
+    there = {task.id: task for task in batch.list_tasks(job)}
+    tried = {shard: [there[name] for name in _task_ids(shard) if name in there] for shard in shards}
+    _judge(azure, environment, job, harvest_id, list(tried.values()))
+    wanted = [(_task_ids(shard)[len(tasks)], shard) for shard, tasks in tried.items() if all(map(_completed, tasks))]
+    container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
+    budget = Budget(container, Layout(harvest_id).root, requests_per_second)
+    if wanted:
+        budget.share(min(len(wanted), slots(azure.settings)))
+        submit_tasks.fn(azure, environment, job, item_tasks(azure, environment, harvest_id, wanted))
+    progress = Progress(container, Layout(harvest_id).root)
+    _wait(
+        batch, azure.settings, job, len(there) + len(wanted), [budget, progress, NodeWatch(batch, azure.settings.pool)]
+    )
+    submitted = {shard.name for shard in shards}
+    known = [receipt for receipt in receipts if receipt.name not in submitted]
+    return read_receipts.fn(azure, environment, harvest_id, known)
+
+
+def _task_ids(shard: Shard) -> list[str]:
+    """The ids of a shard's attempts: a task that has ended never comes back."""
+    return [f"items-{shard.name}", *(f"items-{shard.name}-{number}" for number in range(2, _ATTEMPTS + 1))]
+
+
+def _completed(task: BatchTask) -> bool:
+    return str(getattr(task.state, "value", task.state)) == "completed"
+
+
+def _judge(
+    azure: AzureClients, environment: Environment, job: str, harvest_id: str, tried: Iterable[list[BatchTask]]
+) -> None:
+    """Look at the shards that are submitted again although tasks of theirs have ended.
+
+    Raises:
+        ShardsFailedError: one of them has no attempt left.
+    """
+    again = [tasks for tasks in tried if tasks and all(map(_completed, tasks))]
+    hopeless = [tasks for tasks in again if len(tasks) == _ATTEMPTS]
+    worst = (hopeless or again)[:1]
+    if not worst:
+        return
+    problem = _problem(azure, environment, job, harvest_id, worst[0][-1])
+    if hopeless:
+        raise ShardsFailedError(problem, _ATTEMPTS, len(hopeless) - 1) from problem
+    get_run_logger().warning("%s shards left no receipt and are harvested again; the first: %s", len(again), problem)
+
+
+def _problem(azure: AzureClients, environment: Environment, job: str, harvest_id: str, task: BatchTask) -> HarvestError:
+    try:
+        check_succeeded(azure, environment, job, task, Layout(harvest_id).logs(task.id))
+    except TaskFailedError as error:
+        return error
+    return HarvestError(f"Task {task.id} of job {job} succeeded, but its receipt does not take the harvest further.")
+
+
+def _wait(
+    batch: BatchClient, settings: Settings, job: str, expected: int, watching: Sequence[Budget | Progress | NodeWatch]
+) -> None:
+    """Wait until so many tasks are completed, at two Batch calls per look however many they are."""
+    while True:
+        ended = _ended(batch, job)  # before the counts: a job may end right after its last task
+        counts = batch.get_job_task_counts(job).task_counts
+        for watcher in watching:
+            watcher.look(counts)
+        if counts.completed >= expected:
+            return
+        if ended:
+            raise JobEndedError(job, *ended, expected - counts.completed)
+        time.sleep(settings.poll_seconds)
+
+
+def _ended(batch: BatchClient, job: str) -> tuple[str, str | None] | None:
+    """State and reason of a job that ended; None while it goes on."""
+    try:
+        seen = batch.get_job(job)
+    except ResourceNotFoundError:
+        return "gone", None
+    state = str(getattr(seen.state, "value", seen.state))
+    if state not in ("terminating", "completed", "deleting"):
+        return None
+    return state, seen.execution_info.termination_reason if seen.execution_info else None
+
+
+@azure_task("settle")
+def settle(
+    azure: AzureClients, environment: Environment, job: str, harvest_id: str, plan: Plan, receipts: Sequence[Receipt]
+) -> Manifest:
+    """Add up the receipts, while the job is there to tell what it took.
+
+    Complete is a harvest whose receipts tile every interval and leave no id unsettled. Duplicates are those that a
+    node saw within its shard: an item whose date was edited while the harvest ran may be in two shards, or in none.
+    """
+    counted = plan.counted(receipts)
+    totals = {name: total(part for part in counted if part.collection == name) for name in plan.extents}
+    _warn_of_unsettled(counted)
+    return Manifest(
+        harvest_id=harvest_id,
+        complete=not plan.owed(receipts) and not total(counted).unsettled,
+        verified=plan.verify is Verify.ids and all(receipt.verified for receipt in counted),
+        query=plan.query,
+        collections={name: _in_manifest(found) for name, found in totals.items()},
+        shards=len(counted),
+        started=plan.started,
+        finished=datetime.now(UTC),
+        versions={package: version(package) for package in ("spatiobatch", "prefect", "azure-batch")},
+        cost=Cost(
+            node_seconds=_node_seconds(azure.batch(environment.batch_endpoint), job),
+            calls=total(counted).calls,
+            throttled=total(counted).throttled,
+        ),
+    )
+
+
+def _in_manifest(found: Totals) -> CollectionTotals:
+    return CollectionTotals(**{name: getattr(found, name) for name in CollectionTotals.model_fields})
+
+
+def _node_seconds(batch: BatchClient, job: str) -> float:
+    ran = [task.execution_info for task in batch.list_tasks(job)]
+    return sum(
+        (info.end_time - info.start_time).total_seconds() for info in ran if info and info.end_time and info.start_time
+    )
+
+
+def _warn_of_unsettled(receipts: Iterable[Receipt]) -> None:
+    names = [f"{part.collection}/{name}" for part in receipts for name in part.verification.unsettled]
+    if names:
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        get_run_logger().warning("a second look disagrees on %s%s", ", ".join(names[:_MOST_NAMED]), more)

@@ -1,0 +1,327 @@
+"""A STAC API that can misbehave, a container and IMDS in one server; how to run the item harvester against it."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from operator import eq, ge, gt, le, lt
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import zstandard
+from node_scripts import CLIENT_ID, HURRY, SCRIPTS, Answer, run
+
+Json = dict[str, Any]
+STARTED = "2026-01-01T00:00:00Z"
+FOREVER = datetime.max.replace(tzinfo=UTC)
+CONFORMANCE = {
+    "sorts": "https://api.stacspec.org/v1.0.0/item-search#sort",
+    "picks_fields": "https://api.stacspec.org/v1.0.0/item-search#fields",
+    "filters": "https://api.stacspec.org/v1.0.0/item-search#filter http://www.opengis.net/spec/cql2/1.0/conf/cql2-json",
+}
+COMPARISONS = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
+
+
+def item(number: int, moment: str | None = "", **properties: Any) -> bytes:
+    """An item of the collection `c`; without a moment of its own, of a day of 2020 or later."""
+    day = datetime.fromtimestamp(1_577_836_800 + 86_400 * number, UTC)
+    text = f"{day:%Y-%m-%dT%H:%M:%SZ}" if moment == "" else moment
+    geometry = {"type": "Point", "coordinates": [1.50, number]}
+    return json.dumps(
+        {
+            "type": "Feature",
+            "id": f"i{number:05}",
+            "collection": "c",
+            "geometry": geometry,
+            "properties": {"datetime": text, **properties},
+        }
+    ).encode()
+
+
+def instant(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def start(body: bytes) -> datetime | None:
+    """Pgstac's rule."""
+    dates = json.loads(body)["properties"] or {}
+    if dates.get("start_datetime") and dates.get("end_datetime"):
+        return instant(dates["start_datetime"])
+    return instant(dates["datetime"]) if dates.get("datetime") else None
+
+
+def holds(node: Json, body: bytes) -> bool:
+    """Whether a CQL2 condition is true of an item."""
+    parts = node["args"]
+    match node["op"]:
+        case "and" | "or" as operator:
+            return {"and": all, "or": any}[operator](holds(part, body) for part in parts)
+        case "not":
+            return not holds(parts[0], body)
+        case "isNull":
+            return start(body) is None
+    name, value = parts[0]["property"], parts[1]
+    own = start(body) if name == "datetime" else {**json.loads(body), **json.loads(body)["properties"]}[name]
+    wanted = instant(value["timestamp"]) if isinstance(value, dict) else value
+    return own is not None and bool(COMPARISONS[node["op"]](own, wanted))
+
+
+def overlaps(body: bytes, interval: str) -> bool:
+    """Whether an item is within a closed `datetime` interval."""
+    low, high = (None if bound == ".." else instant(bound) for bound in interval.split("/"))
+    first = start(body)
+    if first is None:
+        return False
+    dates = json.loads(body)["properties"]
+    last = instant(dates["end_datetime"]) if dates.get("start_datetime") and dates.get("end_datetime") else first
+    return (high is None or first <= high) and (low is None or last >= low)
+
+
+@dataclass
+class Page:
+    """What a search is about to answer; `twist` may change it."""
+
+    number: int
+    """Counts all searches, from 1."""
+    query: Json
+    bodies: list[bytes]
+    token: str | None
+
+    @property
+    def second_look(self) -> bool:
+        """Whether it is one for ids only."""
+        return "fields" in self.query
+
+
+Twist = Callable[[Page], Answer | None]
+
+
+@dataclass
+class Catalog:
+    """Items and how they are served."""
+
+    bodies: list[bytes] = field(default_factory=list)
+    sorts: bool = True
+    filters: bool = True
+    picks_fields: bool = True
+    twist: Twist = lambda page: None
+    merge: bool = False
+    searches: list[Json] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+    def search(self, query: Json) -> Answer:
+        """A page; a token names the last item of the page before."""
+        self.searches.append(query)
+        self.times.append(time.monotonic())
+        found = self.found(query)
+        names = [json.loads(body)["id"] for body in found]
+        first = 0
+        if token := query.get("token"):
+            if token not in names:
+                return Answer(500, '{"description": "the token is gone"}')
+            first = names.index(token) + 1
+        bodies = found[first : first + query["limit"]]
+        more = first + len(bodies) < len(found)
+        page = Page(len(self.searches), query, bodies, json.loads(bodies[-1])["id"] if more and bodies else None)
+        return self.twist(page) or self.answer(page)
+
+    def found(self, query: Json) -> list[bytes]:
+        """All items of a search, in its order."""
+        bodies = [body for body in self.bodies if query["collections"] == ["c"]]
+        if "filter" in query:
+            bodies = [body for body in bodies if holds(query["filter"], body)]
+        if "datetime" in query:
+            bodies = [body for body in bodies if overlaps(body, query["datetime"])]
+        if self.sorts and "sortby" in query:
+            backwards = query["sortby"][0]["direction"] == "desc"
+            bodies.sort(key=lambda body: (start(body) or FOREVER, json.loads(body)["id"]), reverse=backwards)
+        return bodies
+
+    def answer(self, page: Page) -> Answer:
+        """The page as it goes over the wire."""
+        link: Json = {"rel": "next", "method": "POST", "href": "{origin}/stac/search"}
+        link |= (
+            {"body": {"token": page.token}, "merge": True}
+            if self.merge
+            else {"body": {**page.query, "token": page.token}}
+        )
+        links = json.dumps([link] if page.token else [])
+        return Answer(
+            body=f'{{"type": "FeatureCollection", "features": [{b", ".join(page.bodies).decode()}], "links": {links}}}'
+        )
+
+    def item(self, item_id: str) -> Answer:
+        """One item."""
+        found = [body for body in self.bodies if json.loads(body)["id"] == item_id]
+        return Answer(body=found[0].decode()) if found else Answer(404, '{"code": "NotFoundError"}')
+
+
+class Server(ThreadingHTTPServer):
+    """One catalog, one container, and tokens without end."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.origin = f"http://127.0.0.1:{self.server_port}"
+        self.catalog = Catalog()
+        self.blobs: dict[str, bytes] = {}
+        self.written: list[str] = []
+        self.tokens = 0
+        self.asked: list[str] = []
+        self.set_budget(10_000, 1)
+
+    def set_budget(self, requests_per_second: float, running: int) -> None:
+        """What the flow writes."""
+        budget = {"requests_per_second": requests_per_second, "running": running}
+        self.blobs["harvests/h/control/budget.json"] = json.dumps(budget).encode()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        if path == "/metadata/identity/oauth2/token":
+            self.server.tokens += 1
+            token = {"access_token": f"secret-{self.server.tokens}", "expires_in": "3600", "token_type": "Bearer"}
+            return self.send(Answer(body=json.dumps(token)))
+        self.server.asked.append(self.path)
+        if path.startswith("/results/"):
+            return self.send_blob(unquote(path.removeprefix("/results/")))
+        assert "api-version=2026-04-15" in self.path
+        assert "sign=false" in self.path
+        catalog = self.server.catalog
+        if path == "/stac/conformance":
+            classes = [text for name, text in CONFORMANCE.items() if getattr(catalog, name)]
+            return self.send(Answer(body=json.dumps({"conformsTo": classes})))
+        if path == "/stac/search":
+            return self.send(catalog.search(from_parameters(parse_qs(urlsplit(self.path).query))))
+        return self.send(catalog.item(unquote(path.removeprefix("/stac/collections/c/items/"))))
+
+    def do_POST(self) -> None:
+        self.server.asked.append(self.path)
+        query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send(self.server.catalog.search(query))
+
+    def do_PUT(self) -> None:
+        name = unquote(urlsplit(self.path).path.removeprefix("/results/"))
+        self.server.blobs[name] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.written.append(name)
+        self.send(Answer(201, ""))
+
+    def send_blob(self, name: str) -> None:
+        content = self.server.blobs.get(name)
+        etag = f'"{hash(content)}"'
+        if content is None:
+            return self.send(Answer(404, ""))
+        same = self.headers.get("If-None-Match") == etag
+        return self.send(Answer(304 if same else 200, "" if same else content.decode(), {"ETag": etag}))
+
+    def send(self, answer: Answer) -> None:
+        body = answer.body.replace("{origin}", self.server.origin).encode()
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        if answer.status != 304:
+            self.send_header("Content-Length", str(len(body) + 10 * answer.torn))
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = answer.torn
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay quiet."""
+
+
+def from_parameters(parameters: dict[str, list[str]]) -> Json:
+    """A GET search as the POST search that it stands for; its CQL2 text is left unread."""
+    first = {name: values[0] for name, values in parameters.items()}
+    signs = {"+": "asc", "-": "desc"}
+    query: Json = {"collections": [first["collections"]], "limit": int(first["limit"]), "text": first["filter"]}
+    query["sortby"] = [{"field": key[1:], "direction": signs[key[0]]} for key in first["sortby"].split(",")]
+    return query | {name: first[name] for name in ("fields", "token") if name in first}
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A server in a thread of its own."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@dataclass
+class Outcome:
+    """What a run of the harvester left."""
+
+    finished: subprocess.CompletedProcess[str]
+    server: Server
+
+    @property
+    def receipt(self) -> Json:
+        """The receipt of a run that succeeded."""
+        assert self.finished.returncode == 0, self.finished.stderr
+        return dict(json.loads(self.server.blobs["harvests/h/items/c/shard.receipt.json"]))
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The archive's lines."""
+        assert self.finished.returncode == 0, self.finished.stderr
+        archive = self.server.blobs["harvests/h/items/c/shard.ndjson.zst"]
+        with zstandard.ZstdDecompressor().stream_reader(archive) as reader:
+            return reader.read().splitlines()
+
+    @property
+    def ids(self) -> list[str]:
+        """The archive's ids."""
+        return [json.loads(line)["id"] for line in self.lines]
+
+
+def environment(server: Server, **shard: Any) -> dict[str, str]:
+    """What the flow gives to a task."""
+    asked = {
+        "collection": "c",
+        "page_size": 10,
+        "page_quota": 1000,
+        "harvest_started": STARTED,
+        "name": "shard",
+        **shard,
+    }
+    return {
+        "GEOCATALOG_URL": server.origin,
+        "GEOCATALOG_API_VERSION": "2026-04-15",
+        "AZURE_CLIENT_ID": CLIENT_ID,
+        "AZURE_POD_IDENTITY_AUTHORITY_HOST": server.origin,
+        "SHARD": json.dumps(asked),
+        "RESULTS_URL": f"{server.origin}/results",
+        "HARVEST_PREFIX": "harvests/h",
+        "ITEMS_PREFIX": "items/c/shard",
+    }
+
+
+def harvest(server: Server, folder: Path, variables: dict[str, str] | None = None, **shard: Any) -> Outcome:
+    """Run the harvester alone, without waiting between attempts."""
+    command = [sys.executable, "-I", "-c", HURRY, str(SCRIPTS / "harvest_items.py")]
+    finished = run(command, folder, environment(server, **shard) | (variables or {}))
+    assert "secret" not in finished.stdout + finished.stderr
+    assert "Traceback" not in finished.stderr, finished.stderr
+    return Outcome(finished, server)
+
+
+def smallest_gap(server: Server) -> float:
+    """Seconds between the two searches that were closest."""
+    return min(later - earlier for earlier, later in pairwise(server.catalog.times))

@@ -1,0 +1,120 @@
+"""How a harvest fails: with the reason, and with nothing half-written."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from azure.core.exceptions import HttpResponseError
+from catalogs import collection
+from flow_runs import Site, running_site
+from operators import application, grant
+
+from spatiobatch.errors import NotProvisionedError, NotStacError, TaskFailedError
+from spatiobatch.query import Query, Runtime
+from tasks.collections import parse_collections
+
+KILLED, PREEMPTED, UPLOAD = Query(collections=("killed",)), Query(collections=("gone",)), Query(collections=("mute",))
+"""Harvests with hashes of their own, which faults are aimed at."""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Iterator[Site]:
+    """An environment whose nodes fail some harvests, and whose catalog refuses everybody once the probe is over."""
+    faults = (
+        f"service=node,path={KILLED.hash}.*/collections$,action=kill,delay=0",
+        f"service=node,path={PREEMPTED.hash}.*/collections$,action=preempt,delay=0,times=1",
+        f"service=blob,method=PUT,path=/results/harvests/.*{UPLOAD.hash}/logs/,status=403,times=inf",
+        "service=geocatalog,path=/stac/collections,after=1,times=inf,status=403",
+    )
+    flags = [word for fault in faults for word in ("--fault", fault)]
+    folder = tmp_path_factory.mktemp("site")
+    with running_site(folder, "--clock", "instant", *flags, resource_group="failures") as site:
+        site.provision()
+        yield site
+
+
+@pytest.mark.parametrize(
+    ("runtime", "script"), [(Runtime.python, "list_collections"), (Runtime.bash, "list_collections")]
+)
+def test_failed_task_raises_with_exit_code_node_and_stderr(built: Site, runtime: Runtime, script: str) -> None:
+    with pytest.raises(TaskFailedError, match=r"exit code 4 on node tvmps_\w+; its stderr ends:\n") as error:
+        built.harvest(Query(), runtime)
+    assert "GeoCatalog Reader" in str(error.value)
+    assert script in str(error.value)
+
+
+def test_job_is_deleted_also_when_the_task_failed(built: Site) -> None:
+    with pytest.raises(TaskFailedError) as error:
+        built.harvest()
+    assert any(write.startswith("DELETE") and error.value.job in write for write in built.writes())
+
+
+def test_failed_harvest_leaves_no_output(built: Site, tmp_path: Path) -> None:
+    with pytest.raises(TaskFailedError):
+        built.harvest(output=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    assert not [write for write in built.writes() if "manifest.json" in write or "/collections.json" in write]
+
+
+def test_killed_process_is_told_with_its_exit_code(built: Site) -> None:
+    with pytest.raises(TaskFailedError, match=r"exit code 137 on node \w+; its stderr is empty"):
+        built.harvest(KILLED)
+
+
+def test_task_of_a_lost_node_runs_again_on_the_next_one(built: Site) -> None:
+    with pytest.raises(TaskFailedError, match="exit code 4"):
+        built.harvest(PREEMPTED)
+
+
+def test_logs_that_cannot_be_uploaded_are_read_from_the_node(built: Site) -> None:
+    with pytest.raises(TaskFailedError, match=r"FileUploadAccessDenied.*\n?.*its stderr ends:\n.*GeoCatalog Reader"):
+        built.harvest(UPLOAD)
+
+
+def test_harvest_names_the_command_where_nothing_is_provisioned(built: Site) -> None:
+    with pytest.raises(NotProvisionedError, match=r"no Batch account .* in bare\. .*python flows/run\.py provision$"):
+        built.with_(resource_group="bare").harvest()
+
+
+def test_operator_without_a_role_is_refused_with_the_action_that_he_lacks(built: Site) -> None:
+    nobody = application(built, "nobody")
+    with pytest.raises(HttpResponseError, match=r"AuthorizationFailed.*Microsoft\.Batch/batchAccounts/read"):
+        built.as_(**nobody.variables).harvest()
+
+
+def test_operator_without_a_blob_role_is_refused_before_a_job_is_made(built: Site) -> None:
+    operator = application(built, "blobless")
+    grant(built, operator, "Azure Batch Data Contributor", "batchAccounts")
+    before = len(built.requests())
+    with pytest.raises(HttpResponseError) as error:
+        built.as_(**operator.variables).harvest()
+    assert error.value.status_code == 403
+    assert not [write for write in built.writes(before) if "/jobs" in write]
+
+
+@pytest.mark.parametrize(
+    ("stdout", "problem"),
+    [
+        (b"", "no JSON"),
+        (b"<html>", "no JSON"),
+        (b"[]", "valid dictionary"),
+        (b"{}", "collections: Field required"),
+        (b'{"collections": null}', "collections: Input should be a valid list"),
+        (b'{"collections": [1]}', "collections.0"),
+        (b'{"collections": [{}]}', "collections.0.id: Field required"),
+        (
+            json.dumps({"collections": [collection(1, id=7)]}).encode(),
+            "collections.0.id: Input should be a valid string",
+        ),
+        (json.dumps({"collections": [collection(1, type="Catalog")]}).encode(), "collections.0.type"),
+        (
+            json.dumps({"collections": [collection(1, extent={})]}).encode(),
+            "collections.0.extent.spatial: Field required",
+        ),
+    ],
+)
+def test_answer_that_is_no_list_of_stac_collections_is_refused(stdout: bytes, problem: str) -> None:
+    with pytest.raises(NotStacError, match="is not a list of STAC collections") as error:
+        parse_collections.fn(stdout, Query())
+    assert problem in str(error.value)

@@ -1,0 +1,310 @@
+"""Item harvests: rounds of shards on the nodes, their receipts, and the archive that is made of them."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from http.client import HTTPSConnection
+from pathlib import Path
+from ssl import create_default_context
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from azure.batch.models import BatchTaskCounts
+from azure.storage.blob import ContainerClient
+from flow_runs import Site, running_site
+from prefect.logging import disable_run_logger
+
+from spatiobatch.errors import OutputError, ShardsFailedError
+from spatiobatch.manifest import Kind, Layout, Manifest
+from spatiobatch.query import query_from
+from spatiobatch.receipts import Receipt, total
+from spatiobatch.shards import Plan, Shard
+from tasks import archive, items, pace, storage
+from tasks.clients import AzureClients
+from tasks.environment import Environment, read_environment
+from tasks.job import close_job, open_job
+
+STARTED = datetime(2026, 4, 15, tzinfo=UTC)
+OBEDIENT = '''
+"""Leaves the receipt that the collection's name asks for, instead of asking a catalog."""
+import json, os, sys
+from datetime import datetime
+import requests
+from azure.identity import DefaultAzureCredential
+
+shard = json.loads(os.environ["SHARD"])
+print(shard["name"], os.environ["AZ_BATCH_TASK_ID"], file=sys.stderr)
+behaviour = shard["collection"]
+if behaviour == "fails" or behaviour == "fails-once" and os.environ["AZ_BATCH_TASK_ID"].count("-") < 2:
+    sys.exit("no luck")
+end, left = shard["end"], None
+if behaviour == "stops" and shard["start"] is None and shard["end"] is None and not shard["undated"]:
+    end, left = "2022-01-01T00:00:00Z", {"start": "2022-01-01T00:00:00Z", "end": None}
+receipt = {key: shard[key] for key in ("name", "collection", "start", "undated")}
+receipt |= {"end": end, "remainder": left, "count": 10, "ids_hash": "a", "pages": 1, "throttled": 1, "calls": 3}
+receipt |= {"min_datetime": None, "max_datetime": None, "verified": True}
+token = DefaultAzureCredential().get_token("https://storage.azure.com/.default").token
+headers = {"Authorization": f"Bearer {token}", "x-ms-version": "2023-11-03", "x-ms-blob-type": "BlockBlob"}
+root = f"{os.environ['RESULTS_URL']}/{os.environ['HARVEST_PREFIX']}/control/progress/{shard['name']}.json"
+requests.put(root, json.dumps({"pages": 1, "items": 10}), headers=headers).raise_for_status()
+for suffix, body in ((".ndjson.zst", b"zst"), (".receipt.json", json.dumps(receipt))):
+    address = f"{os.environ['HARVEST_PREFIX']}/{os.environ['ITEMS_PREFIX'].replace('%', '%25')}{suffix}"
+    requests.put(f"{os.environ['RESULTS_URL']}/{address}", body, headers=headers).raise_for_status()
+'''
+
+
+@dataclass(frozen=True)
+class Field:
+    """A provisioned environment, and one harvest in it."""
+
+    azure: AzureClients
+    environment: Environment
+    harvest_id: str = "20260415T000000Z-test"
+    job: str = ""
+
+    @property
+    def results(self) -> ContainerClient:
+        """The results container."""
+        service = self.azure.blobs(self.environment.blob_endpoint)
+        return service.get_container_client(self.azure.settings.results_container)
+
+    def round(self, shards: Sequence[Shard], receipts: Sequence[Receipt] = ()) -> list[Receipt]:
+        """Run one round."""
+        return items.run_round.fn(self.azure, self.environment, self.job, self.harvest_id, shards, receipts, 25)
+
+    def rounds(self, plan: Plan) -> list[Receipt]:
+        """Run rounds until nothing is owed."""
+        receipts = self.round([])
+        shards: list[Shard] = []
+        while shards := plan.owed(receipts, shards):
+            receipts = self.round(shards, receipts)
+        return receipts
+
+    def settle(self, plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
+        """The manifest."""
+        return items.settle.fn(self.azure, self.environment, self.job, self.harvest_id, plan, receipts)
+
+    def task_ids(self) -> list[str]:
+        """The job's tasks."""
+        return [task.id for task in self.azure.batch(self.environment.batch_endpoint).list_tasks(self.job)]
+
+    def upload(self, path: str, content: str) -> None:
+        """Put a blob into the results container."""
+        self.results.upload_blob(path, content, overwrite=True)
+
+
+@pytest.fixture(scope="module")
+def provisioned(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Iterator[Site]:
+    with running_site(tmp_path_factory.mktemp("items"), "--clock", "instant", "--demo-items", "300") as site:
+        site.provision()
+        yield site
+
+
+@pytest.fixture
+def field(provisioned: Site, request: pytest.FixtureRequest) -> Iterator[Field]:
+    """A harvest and a job of this test's own."""
+    with provisioned.environment(), disable_run_logger():
+        azure = provisioned.azure
+        there = Field(azure, read_environment.fn(azure), f"20260415T000000Z-{abs(hash(request.node.name)):x}"[:40])
+        job = open_job.fn(azure, there.environment, there.harvest_id)
+        yield replace(there, job=job)
+        close_job.fn(azure, there.environment, job)
+
+
+@pytest.fixture
+def obedient(field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Field:
+    """The field with a node script that does what the collection's name says."""
+    (tmp_path / items.SCRIPT).write_text(OBEDIENT)
+    monkeypatch.setattr(storage, "SCRIPTS", tmp_path)
+    upload_script(field)
+    return field
+
+
+def upload_script(field: Field) -> None:
+    scripts = field.azure.blobs(field.environment.blob_endpoint).get_container_client("scripts")
+    script = storage.SCRIPTS / items.SCRIPT
+    scripts.upload_blob(storage.blob_name(items.SCRIPT), script.read_bytes(), overwrite=True)
+
+
+def plan(*collections: str, **how: Any) -> Plan:
+    found = [{"id": name} for name in collections]
+    return Plan.of(found, query_from(content="items"), STARTED, **{"parallel": 2, "page_quota": 10, **how})
+
+
+def manifest(harvest_id: str, kind: Kind = Kind.full) -> Manifest:
+    return Manifest(
+        harvest_id=harvest_id,
+        kind=kind,
+        complete=True,
+        verified=True,
+        query=query_from(content="items"),
+        collections={},
+        started=STARTED,
+        finished=STARTED,
+        cost={"node_seconds": 0},
+    )
+
+
+def test_rounds_go_on_until_everything_is_covered(obedient: Field) -> None:
+    whole = plan("one", "stops")
+    receipts = obedient.rounds(whole)
+    found = obedient.settle(whole, receipts)
+    assert found.complete
+    assert found.verified
+    assert found.collections["one"].items == 10
+    assert found.collections["stops"].items == 10 * (found.shards - 1)
+    assert found.shards > 3
+    assert found.cost.calls == 3 * found.shards
+    assert found.cost.node_seconds > 0
+
+
+def test_a_failed_shard_is_harvested_again_under_another_task_id(obedient: Field) -> None:
+    whole = plan("fails-once")
+    (shard,) = whole.owed([])
+    receipts = obedient.rounds(whole)
+    assert [receipt.name for receipt in receipts] == [shard.name]
+    assert obedient.task_ids() == [f"items-{shard.name}", f"items-{shard.name}-2"]
+
+
+def test_shards_that_fail_three_times_fail_the_harvest_and_the_others_are_kept(obedient: Field) -> None:
+    whole = plan("fails", "one")
+    with pytest.raises(ShardsFailedError, match=r"A shard failed in 3 attempts.*exit code 1(.|\n)*no luck"):
+        obedient.rounds(whole)
+    kept = archive.read_receipts.fn(obedient.azure, obedient.environment, obedient.harvest_id)
+    assert [receipt.collection for receipt in kept] == ["one"]
+    assert not obedient.settle(whole, kept).complete
+
+
+def test_a_resumed_harvest_submits_only_what_no_receipt_covers(obedient: Field) -> None:
+    whole = plan("one", "two")
+    first, second = whole.owed([])
+    obedient.round([first])
+    resumed = obedient.rounds(whole)
+    assert {receipt.name for receipt in resumed} == {first.name, second.name}
+    assert len(obedient.task_ids()) == 2
+
+
+def test_a_shard_whose_task_still_runs_is_waited_for(obedient: Field) -> None:
+    (shard,) = plan("one").owed([])
+    ended = threading.Event()
+
+    def other_run() -> None:
+        with disable_run_logger():
+            obedient.round([shard])
+        ended.set()
+
+    threading.Thread(target=other_run, daemon=True).start()
+    while not obedient.task_ids():
+        assert not ended.is_set()
+    assert [receipt.name for receipt in obedient.round([shard])] == [shard.name]
+    assert obedient.task_ids() == [f"items-{shard.name}"]
+    assert ended.wait(30)
+
+
+def test_an_unreadable_receipt_is_none(field: Field) -> None:
+    field.upload(f"{Layout(field.harvest_id).root}/{archive.shard_path('c', 'abc')}.receipt.json", "{")
+    assert archive.read_receipts.fn(field.azure, field.environment, field.harvest_id) == []
+
+
+def test_known_receipts_are_not_read_again(field: Field) -> None:
+    (shard,) = plan("c").owed([])
+    known = receipt(shard)
+    field.upload(f"{Layout(field.harvest_id).root}/{archive.shard_path('c', shard.name)}.receipt.json", "{")
+    assert archive.read_receipts.fn(field.azure, field.environment, field.harvest_id, [known]) == [known]
+
+
+def receipt(shard: Shard) -> Receipt:
+    told = {"count": 1, "ids_hash": "1", "pages": 1, "throttled": 0}
+    return Receipt.model_validate({**shard.model_dump(include={"name", "collection", "start", "end"}), **told})
+
+
+def test_the_archive_is_copied_without_what_does_not_count(obedient: Field, tmp_path: Path) -> None:
+    whole = plan("../ü")
+    counted = obedient.rounds(whole)
+    layout = Layout(obedient.harvest_id)
+    obedient.upload(layout.manifest, "{}")
+    obedient.upload(f"{layout.root}/{archive.shard_path('../ü', 'superseded')}.ndjson.zst", "")
+    output = tmp_path / "output"
+    done = archive.download.fn(obedient.azure, obedient.environment, obedient.harvest_id, counted, output)
+    assert done == output / layout.manifest
+    name = counted[0].name
+    assert {str(path.relative_to(output / layout.root)) for path in output.rglob("*") if path.is_file()} == {
+        "manifest.json",
+        f"items/%2E.%2F%C3%BC/{name}.ndjson.zst",
+        f"items/%2E.%2F%C3%BC/{name}.receipt.json",
+        f"logs/items-{name}/stdout.txt",
+        f"logs/items-{name}/stderr.txt",
+    }
+
+
+def test_no_name_in_the_container_leaves_the_output_folder(field: Field, tmp_path: Path) -> None:
+    put_as_it_is(field, f"{Layout(field.harvest_id).root}/logs/../../../../outside.txt")
+    with pytest.raises(OutputError, match="outside"):
+        archive.download.fn(field.azure, field.environment, field.harvest_id, [], tmp_path / "a" / "b")
+    assert not list(tmp_path.rglob("outside.txt"))
+
+
+def put_as_it_is(field: Field, path: str) -> None:
+    """Write a blob under a name that HTTP clients would tidy up."""
+    url = urlsplit(field.results.url)
+    connection = HTTPSConnection(url.netloc, context=create_default_context(cafile=os.environ["REQUESTS_CA_BUNDLE"]))
+    token = field.azure.credential.get_token(field.azure.cloud.storage_scope).token
+    headers = {"Authorization": f"Bearer {token}", "x-ms-version": "2023-11-03", "x-ms-blob-type": "BlockBlob"}
+    connection.request("PUT", f"{url.path}/{path}", b"", headers)
+    assert connection.getresponse().status == 201
+    connection.close()
+
+
+def test_latest_keeps_the_last_full_harvest_and_its_increments(field: Field) -> None:
+    for name, kind in (("1", Kind.full), ("2", Kind.increment), ("3", Kind.increment)):
+        archive.publish_latest.fn(field.azure, field.environment, manifest(name, kind))
+    assert latest(field) == {"full": "1", "increments": ["2", "3"]}
+    for name in ("4", "0"):
+        archive.publish_latest.fn(field.azure, field.environment, manifest(name))
+    assert latest(field) == {"full": "4", "increments": []}
+
+
+def latest(field: Field) -> Any:
+    return json.loads(field.results.download_blob(archive.LATEST).readall())[query_from(content="items").hash]
+
+
+def test_harvests_that_end_together_all_get_into_latest(field: Field) -> None:
+    def publish(name: str) -> None:
+        archive.publish_latest.fn(field.azure, field.environment, manifest(name, Kind.increment))
+
+    threads = [threading.Thread(target=publish, args=(f"5{number}",)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {f"5{number}" for number in range(5)} <= set(latest(field)["increments"])
+
+
+def test_budget_follows_running_tasks_up_at_once_and_down_when_steady(field: Field) -> None:
+    budget = pace.Budget(field.results, Layout(field.harvest_id).root, 25)
+    budget.share(4)
+    seen = []
+    for running, active in ((1, 7), (3, 5), (6, 2), (6, 2), (4, 2), (4, 2), (2, 0), (0, 0)):
+        budget.look(BatchTaskCounts(running=running, active=active, completed=0, succeeded=0, failed=0))
+        blob = field.results.download_blob(f"{Layout(field.harvest_id).root}/control/budget.json")
+        seen.append(json.loads(blob.readall())["running"])
+    assert seen == [4, 4, 6, 6, 6, 4, 2, 2]
+
+
+def test_the_demo_catalog_is_harvested_item_by_item(field: Field) -> None:
+    upload_script(field)
+    whole = plan("optical-scenes", "aerial-strips", "monthly-composites", parallel=4)
+    receipts = field.rounds(whole)
+    found = field.settle(whole, receipts)
+    assert found.complete
+    assert found.verified
+    assert {name: totals.items for name, totals in found.collections.items()} == {
+        "optical-scenes": 180,
+        "aerial-strips": 90,
+        "monthly-composites": 30,
+    }
+    assert total(receipts).unsettled == 0

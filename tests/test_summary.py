@@ -1,0 +1,64 @@
+"""What a harvest shows in Prefect: a page and a table, small whatever the catalog holds."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from catalogs import collection
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import ArtifactSort
+
+from spatiobatch.manifest import CollectionTotals, Cost, Manifest
+from spatiobatch.query import Query
+from tasks.summary import collection_rows, summarise
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def artifacts(*collections: dict[str, object]) -> tuple[str, list[dict[str, str]]]:
+    """The page and the table of a harvest of these collections."""
+    manifest = Manifest(
+        harvest_id="20261123T000000Z-0123456789ab",
+        complete=True,
+        verified=True,
+        query=Query(),
+        collections={str(each["id"]): CollectionTotals() for each in collections},
+        started=NOW,
+        finished=NOW,
+        cost=Cost(node_seconds=1),
+    )
+    key = flow(lambda: summarise(manifest, list(collections), "https://blobs/manifest.json"), name="summary")()
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(sort=ArtifactSort.CREATED_DESC)
+    newest = {artifact.key: artifact.data for artifact in reversed(found)}
+    return str(newest[key]), json.loads(str(newest[f"{key}-collections"]))
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_artifacts_of_two_thousand_collections_stay_below_100_kilobytes() -> None:
+    page, table = artifacts(*(collection(number, title="|<[" * 40) for number in range(2000)))
+    assert len(page.encode()) < 100_000
+    assert len(json.dumps(table)) < 100_000
+    assert page.startswith("# 2000 collections")
+    assert "more are in the archive." in page
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_artifacts_of_a_small_catalog_name_all_of_it_and_the_archive() -> None:
+    page, table = artifacts(collection(1), collection(2, title=None))
+    assert "`https://blobs/manifest.json`" in page
+    assert [row["id"] for row in table] == ["collection-0001", "collection-0002"]
+    assert table[1]["extent"] == "2020-01-01/.. [-10.5, 35, 5.25, 44]"
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_title_cannot_put_a_link_or_html_into_the_page() -> None:
+    page, _ = artifacts(collection(1, title="[click](https://example.org) ![](x) <script> | cell"))
+    assert r"\[click\](https://example.org) \!\[\](x) \<script\> \| cell" in page
+
+
+def test_rows_hold_nothing_that_a_terminal_would_obey() -> None:
+    (row,) = collection_rows([collection(1, title="\x1b[31mred\r\n\x07", license="\ud800")])
+    assert row["title"] == " [31mred   "
+    assert row["licence"] == " "
