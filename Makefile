@@ -21,6 +21,9 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+serve: $(READY)  ## Prefect's server, all deployments and a worker, until Ctrl-C: make serve ENVIRONMENT=deployments/azure.toml
+	$(BIN)/python deployments/serve.py $(if $(ENVIRONMENT),--environment $(ENVIRONMENT))
+
 bench: $(READY)  ## measure what the documentation claims
 	$(BIN)/python -m benchmarks
 

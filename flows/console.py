@@ -6,10 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,10 +21,10 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from spatiobatch.errors import ProvisioningError, SpatiobatchError
-from spatiobatch.settings import ENVIRONMENT_VARIABLE
+from spatiobatch.settings import ENVIRONMENT_VARIABLE, load_settings
 
 _START_SECONDS = 60
-_ENGINE_MODULES = {"flow_engine", "task_engine", "engine", "flows", "tasks"}
+_ENGINE_MODULES = {"flow_engine", "task_engine", "engine", "flows", "states", "tasks"}
 """Prefect's own modules that log through a run's logger; what they say is said better elsewhere."""
 
 _ROLES = {
@@ -39,8 +40,18 @@ class Terminated(BaseException):
     """SIGTERM came; no error that anything below may catch."""
 
 
+def environment_named(file: Path | None, root: Path, *, fresh: bool = False) -> AbstractContextManager[None]:
+    """The environment that a file or this process's environment names, or a `local_azure` for a while."""
+    if file:
+        os.environ[ENVIRONMENT_VARIABLE] = str(file.resolve())
+    if not os.environ.get(ENVIRONMENT_VARIABLE) and not os.environ.get("SPATIOBATCH_SUBSCRIPTION_ID"):
+        return _stand_in(root, fresh=fresh)
+    load_settings()  # what is wrong with them is known before Prefect is imported
+    return nullcontext()
+
+
 @contextmanager
-def stand_in(root: Path, *, fresh: bool) -> Iterator[None]:
+def _stand_in(root: Path, *, fresh: bool) -> Iterator[None]:
     """A `local_azure` for a while, with this process pointed at it; its state outlives it."""
     home = root / ".spatiobatch"
     env_file, log = home / "local.env", home / "local_azure.log"
@@ -92,15 +103,35 @@ class _StoryHandler(logging.Handler):
 
 @contextmanager
 def story(title: str) -> Iterator[None]:
-    """Progress on stderr while a flow runs; quiet where that is no terminal."""
+    """Prefect's server and progress on stderr while a flow runs; quiet where that is no terminal."""
     logger = logging.getLogger("prefect")
     with err.status(title) as status:
+        _start_prefect()
         handler = _StoryHandler(status)
         logger.addHandler(handler)
         try:
             yield
         finally:
             logger.removeHandler(handler)
+
+
+def _start_prefect() -> None:
+    """Start the server that Prefect would start by itself where none is configured, but out of Ctrl-C's reach.
+
+    A terminal sends Ctrl-C to every process in it. A flow without its server cannot end its Batch job any more, and
+    tries for minutes to say that it crashed.
+    """
+    from prefect.server.api.server import SubprocessASGIServer  # noqa: PLC0415
+    from prefect.settings import PREFECT_API_URL  # noqa: PLC0415
+
+    def start() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # in this thread alone; what it starts inherits it
+        SubprocessASGIServer().start()
+
+    if not PREFECT_API_URL.value():
+        starting = threading.Thread(target=start, daemon=True)
+        starting.start()
+        starting.join()
 
 
 def guarded(command_line: Callable[[], Any], home: Path) -> int:

@@ -3,9 +3,7 @@
 The only place where flows meet `local_azure`: where no environment is named, one is started for the run.
 """
 
-import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,11 +16,11 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from rich.text import Text  # noqa: E402
 
-from flows.console import guarded, stand_in, story  # noqa: E402
+from flows.console import environment_named, guarded, story  # noqa: E402
 from spatiobatch.errors import ConfigurationError  # noqa: E402
 from spatiobatch.output import check_output  # noqa: E402
 from spatiobatch.query import Content, Query, Runtime, query_from  # noqa: E402
-from spatiobatch.settings import ENVIRONMENT_VARIABLE, ScriptAccess, load_settings  # noqa: E402
+from spatiobatch.settings import ScriptAccess, load_settings  # noqa: E402
 
 cli = typer.Typer(
     add_completion=False,
@@ -75,7 +73,7 @@ def provision(
     script_access: Access = None,
 ) -> None:
     """Build the environment, or bring it up to the settings."""
-    with _at(environment, fresh=fresh):
+    with environment_named(environment, ROOT, fresh=fresh):
         _provision(replace_pool=replace_pool, script_access=script_access)
 
 
@@ -105,7 +103,7 @@ def harvest(
     if content is Content.items or any(value is not None for value in later):
         raise ConfigurationError("Item harvests and their options are not there yet: harvest --content collections.")
     _check(output)
-    with _at(environment, fresh=fresh):
+    with environment_named(environment, ROOT, fresh=fresh):
         _harvest(query, runtime, output, script_access)
 
 
@@ -122,7 +120,7 @@ def provision_and_harvest(
     """Provision, then harvest collections: what runs without a command, with these options."""
     query = query_from(collections=tuple(collection or ()))
     _check(output)
-    with _at(environment, fresh=fresh):
+    with environment_named(environment, ROOT, fresh=fresh):
         _provision(replace_pool=replace_pool, script_access=script_access)
         _harvest(query, runtime, output, script_access)
 
@@ -135,7 +133,7 @@ def teardown(
     fresh: Fresh = False,
 ) -> None:
     """Remove what provisioning made, and nothing else."""
-    with _at(environment, fresh=fresh):
+    with environment_named(environment, ROOT, fresh=fresh):
         from flows.teardown import teardown as flow  # noqa: PLC0415  # Prefect takes seconds to import
 
         with story("Removing"):
@@ -153,7 +151,7 @@ def sweep(environment: Environment = None, fresh: Fresh = False) -> None:
 @cli.command()
 def status(environment: Environment = None, fresh: Fresh = False) -> None:
     """Say what is there: the environment, its nodes, its active jobs."""
-    with _at(environment, fresh=fresh):
+    with environment_named(environment, ROOT, fresh=fresh):
         from tasks.clients import AzureClients  # noqa: PLC0415
         from tasks.environment import describe  # noqa: PLC0415
 
@@ -164,16 +162,6 @@ def status(environment: Environment = None, fresh: Fresh = False) -> None:
 def _check(output: Path | None) -> None:
     if output:
         check_output(output)
-
-
-def _at(environment: Path | None, *, fresh: bool) -> AbstractContextManager[None]:
-    """The environment that is named, or a stand-in for the time of the run."""
-    if environment:
-        os.environ[ENVIRONMENT_VARIABLE] = str(environment)
-    if not os.environ.get(ENVIRONMENT_VARIABLE) and not os.environ.get("SPATIOBATCH_SUBSCRIPTION_ID"):
-        return stand_in(ROOT, fresh=fresh)
-    load_settings()  # what is wrong with them is known before Prefect is imported
-    return nullcontext()
 
 
 def _provision(**options: Any) -> None:

@@ -41,6 +41,7 @@ from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import DefaultAzureCredential
 
 T = TypeVar("T")
+NULL = msgspec.Raw(b"null")
 Json = dict[str, Any]
 
 CONFIGURATION, NO_TOKEN, REFUSED, UNEXPECTED, UNAVAILABLE = 2, 3, 4, 5, 6
@@ -134,7 +135,7 @@ class Item(msgspec.Struct):
 
     id: str
     collection: str | None = None
-    geometry: msgspec.Raw = msgspec.Raw(b"null")
+    geometry: msgspec.Raw = NULL
     properties: Dates | None = None
 
 
@@ -535,6 +536,12 @@ class Control(threading.Thread):
             except Failed as failed:
                 note(f"the budget stays as it was: {failed}")
 
+    def finish(self) -> None:
+        """Tell once more how far the task is, and stop."""
+        self.ended, self.told_at = True, time.monotonic() - PROGRESS_SECONDS
+        self.wake.set()
+        self.join()
+
     def refresh(self) -> None:
         """Exchange news with the flow and the other tasks."""
         if self.budget.announced > self.known:
@@ -774,7 +781,8 @@ class Walk:
 
     def accept(self, page: Page) -> list[Entry]:
         """The items of a page that are new, after a check that it lies where it should."""
-        entries = [entry_of(raw) for raw in page.features]
+        expected = (self.shard.collection, None)
+        entries = [entry for entry in map(entry_of, page.features) if entry.item.collection in expected]
         if not entries:
             return []
         content = hashlib.sha256(b"".join(entry.digest for entry in entries)).digest()
@@ -924,7 +932,7 @@ class Archive:
             self.first = min(self.first or LATEST, entry.moment)
             self.last = max(self.last or EARLIEST, entry.moment)
         line, problems = bytes(entry.raw), [entry.problem] if entry.problem else []
-        if entry.item.geometry == b"null":
+        if entry.item.geometry == NULL:
             problems.append(NO_GEOMETRY)
         if b"\n" in line or b"\r" in line:
             line = re.sub(rb"[ \t]*[\r\n][ \t\r\n]*", b"", line)  # never inside a string, where JSON has them escaped
@@ -1165,6 +1173,7 @@ def harvest(shard: Shard, catalog: Catalog, storage: Storage, control: Control, 
         verification.run()
         archive = first.archive
         archive.close()
+        control.finish()
         storage.put(f"{blob}.ndjson.zst", archive.file)
         size = archive.file.stat().st_size
         document = receipt(first, verification, catalog.throttled, catalog.calls, size)
@@ -1237,9 +1246,6 @@ def run(environment: Mapping[str, str]) -> None:
     catalog = Catalog(Tokens(identity, scope), root, environment["GEOCATALOG_API_VERSION"], budget, control.wake)
     storage = Storage(Tokens(identity, STORAGE_SCOPE), container)
     harvest(shard, catalog, storage, control, f"{prefix}/{environment['ITEMS_PREFIX'].strip('/')}")
-    control.ended = True
-    control.wake.set()
-    control.join(timeout=REFRESH_SECONDS)
 
 
 def main() -> int:

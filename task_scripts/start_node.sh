@@ -1,11 +1,11 @@
 #!/bin/bash
-# The start task of the pool, elevated: leaves a Python with requests and azure-identity at $AZ_BATCH_NODE_SHARED_DIR/bin/python.
+# The start task of the pool, elevated: leaves a Python with the packages below at $AZ_BATCH_NODE_SHARED_DIR/bin/python.
 # Runs again on every reboot, then changes nothing. Passed inline as /bin/bash -c, so it holds no single quote.
 # WITH_AZURE_CLI=1 installs az too. Whatever changes the machine is called through apt-get or sudo.
 set -euo pipefail
 umask 022
 export DEBIAN_FRONTEND=noninteractive
-packages="requests==2.34.2 azure-identity==1.27.0"
+packages="requests==2.34.2 azure-identity==1.27.0 msgspec==0.22.0 zstandard==0.25.0"
 shared=${AZ_BATCH_NODE_SHARED_DIR:?is not set: this is the start task of a Batch pool}
 venv=$shared/venv
 fail() { echo "start_node: $*" >&2; exit 1; }
@@ -18,7 +18,7 @@ retry() {
   done
   return 1
 }
-suffices() { "$1" -I -c "import requests, azure.identity" 2>/dev/null; }
+suffices() { "$1" -I -c "import requests, azure.identity, msgspec, zstandard" 2>/dev/null; }
 install_packages() { apt-get update -q && apt-get install -qy -o DPkg::Lock::Timeout=300 "${missing[@]}"; }
 install_azure_cli() {
   sudo curl -fsSL --retry 3 -o /tmp/install-azure-cli https://aka.ms/InstallAzureCLIDeb && sudo bash /tmp/install-azure-cli
@@ -50,7 +50,7 @@ mkdir -p "$shared/bin"
 printf "#!/bin/sh\nexec \"%s\" \"\$@\"\n" "$python" >"$shared/bin/python.part"
 chmod 755 "$shared/bin/python.part"
 mv "$shared/bin/python.part" "$shared/bin/python"
-suffices "$shared/bin/python" || fail "$shared/bin/python does not import requests and azure.identity"
+suffices "$shared/bin/python" || fail "$shared/bin/python does not import $packages"
 
 if [[ ${WITH_AZURE_CLI:-} == 1 ]] && ! command -v az >/dev/null; then
   # No failure either: the Bash script then asks the identity endpoint itself.

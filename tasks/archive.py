@@ -27,6 +27,8 @@ from tasks.pace import MOST_READERS
 LATEST = "latest.json"
 _RECEIPT = ".receipt.json"
 _LATEST_ATTEMPTS = 10
+_DOWNLOADS = 4
+"""Files at once; of each, the SDK holds up to 32 MB in memory."""
 
 
 def shard_path(collection: str, name: str) -> str:
@@ -89,8 +91,8 @@ def download(
     listed = container.list_blob_names(name_starts_with=f"{layout.root}/")
     paths = [path for path in listed if path in items or not path.startswith(rest)]
     save = partial(_save, container, output)
-    with ThreadPoolExecutor(MOST_READERS) as readers:
-        list(readers.map(save, paths))
+    with ThreadPoolExecutor(_DOWNLOADS) as downloads:
+        list(downloads.map(save, paths))
     return save(layout.manifest)
 
 

@@ -82,7 +82,9 @@ class AzureClients:
 
     def blobs(self, endpoint: str) -> BlobServiceClient:
         """Blobs of the account at that endpoint."""
-        return BlobServiceClient(endpoint, self.credential, **self._tls, **_PATIENCE)
+        return BlobServiceClient(
+            endpoint, self.credential, initial_backoff=1, increment_base=2, **self._tls, **_PATIENCE
+        )  # its own first pause is 15 seconds
 
     @cached_property
     def operator(self) -> tuple[str, str]:

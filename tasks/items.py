@@ -75,19 +75,20 @@ def run_round(
         JobEndedError: the job ended first.
     """
     batch = azure.batch(environment.batch_endpoint)
+    if ended := _ended(batch, job):  # its tasks may all have ended with it, so that the last wait was content
+        raise JobEndedError(job, *ended, len(shards))
     there = {task.id: task for task in batch.list_tasks(job)}
-    tried = {shard: [there[name] for name in _task_ids(shard) if name in there] for shard in shards}
-    _judge(azure, environment, job, harvest_id, list(tried.values()))
-    wanted = [(_task_ids(shard)[len(tasks)], shard) for shard, tasks in tried.items() if all(map(_completed, tasks))]
+    tried = [(shard, [there[name] for name in _task_ids(shard) if name in there]) for shard in shards]
+    _judge(azure, environment, job, harvest_id, [tasks for _, tasks in tried])
+    wanted = [(_task_ids(shard)[len(tasks)], shard) for shard, tasks in tried if all(map(_completed, tasks))]
     container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
-    budget = Budget(container, Layout(harvest_id).root, requests_per_second)
+    root = Layout(harvest_id).root
+    budget = Budget(container, root, requests_per_second)
     if wanted:
         budget.share(min(len(wanted), slots(azure.settings)))
         submit_tasks.fn(azure, environment, job, item_tasks(azure, environment, harvest_id, wanted))
-    progress = Progress(container, Layout(harvest_id).root)
-    _wait(
-        batch, azure.settings, job, len(there) + len(wanted), [budget, progress, NodeWatch(batch, azure.settings.pool)]
-    )
+    watching = (budget, Progress(container, root), NodeWatch(batch, azure.settings.pool))
+    _wait(batch, azure.settings, job, len(there) + len(wanted), watching)
     submitted = {shard.name for shard in shards}
     known = [receipt for receipt in receipts if receipt.name not in submitted]
     return read_receipts.fn(azure, environment, harvest_id, known)

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -114,15 +115,21 @@ class Site:
             name = os.environ.get("SPATIOBATCH_RESOURCE_GROUP", "spatiobatch")
             return teardown(confirm=name if confirm is None else confirm, **parameters)
 
-    def requests(self) -> list[dict[str, Any]]:
-        """What the stand-in was asked so far, in order."""
-        return [json.loads(line) for line in self.record.read_bytes().splitlines()] if self.record.exists() else []
+    @property
+    def now(self) -> str:
+        """The present as the record writes it; a request's line may come a moment after its answer."""
+        return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
-    def writes(self, since: int = 0) -> list[str]:
-        """`METHOD URL` of what changed something in ARM, blobs or Batch, from that request on."""
+    def requests(self, since: str = "") -> list[dict[str, Any]]:
+        """What the stand-in was asked from that moment on."""
+        lines = self.record.read_text().splitlines() if self.record.exists() else []
+        return [request for request in map(json.loads, lines) if request["time"] >= since]
+
+    def writes(self, since: str = "") -> list[str]:
+        """`METHOD URL` of what changed something in ARM, blobs or Batch from that moment on."""
         return [
             f"{request['method']} {request['url']}"
-            for request in self.requests()[since:]
+            for request in self.requests(since)
             if request["method"] in _WRITES
             and request["service"] in ("arm", "batch", "blob")
             and not any(read in request["url"] for read in _READS_BY_POST)

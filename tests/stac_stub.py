@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
 from operator import eq, ge, gt, le, lt
 from pathlib import Path
 from typing import Any
@@ -320,8 +319,3 @@ def harvest(server: Server, folder: Path, variables: dict[str, str] | None = Non
     assert "secret" not in finished.stdout + finished.stderr
     assert "Traceback" not in finished.stderr, finished.stderr
     return Outcome(finished, server)
-
-
-def smallest_gap(server: Server) -> float:
-    """Seconds between the two searches that were closest."""
-    return min(later - earlier for earlier, later in pairwise(server.catalog.times))

@@ -4,9 +4,9 @@ import shlex
 from typing import Any
 
 import pytest
-import requests
 from azure.mgmt.resource.resources.models import ResourceGroup
 from flow_runs import Site, assign
+from operators import application
 
 from spatiobatch.changes import Change
 from spatiobatch.errors import ForeignResourceError, MissingGrantError
@@ -15,32 +15,11 @@ CONTRIBUTOR = "b24988ac-6180-42a0-ab88-20f7382dd24c"
 NOT_OURS = "not ours, used as it is"
 
 
-def new_operator(site: Site, role: str, scope: str) -> tuple[Site, str]:
-    """The same stand-in for an application with that role, and its object id."""
-    with site.environment():
-        token = site.azure.credential.get_token("https://graph.microsoft.com/.default").token
-
-    def graph(path: str, **body: Any) -> Any:
-        answer = requests.post(
-            f"{site.variables['LOCAL_AZURE_LOGIN_URL']}/v1.0/{path}",
-            json=body,
-            headers={"Authorization": f"Bearer {token}"},
-            verify=site.variables["SPATIOBATCH_CA_FILE"],
-            timeout=10,
-        )
-        answer.raise_for_status()
-        return answer.json()
-
-    application = graph("applications", displayName=f"operator of {site.settings['resource_group']}")
-    principal = graph("servicePrincipals", appId=application["appId"])
-    secret = graph(f"applications/{application['id']}/addPassword")["secretText"]
-    assign(site, role, principal["id"], scope)
-    operator = site.as_(
-        AZURE_TENANT_ID=site.variables["LOCAL_AZURE_TENANT_ID"],
-        AZURE_CLIENT_ID=application["appId"],
-        AZURE_CLIENT_SECRET=secret,
-    )
-    return operator, principal["id"]
+def contributor(site: Site) -> tuple[Site, str]:
+    """The same stand-in for an application that may change all but roles, and its object id."""
+    operator = application(site, f"operator of {site.settings['resource_group']}")
+    assign(site, CONTRIBUTOR, operator.object_id, f"/subscriptions/{site.azure.settings.subscription_id}")
+    return site.as_(**operator.variables), operator.object_id
 
 
 def run_az(site: Site, command: str) -> None:
@@ -127,7 +106,7 @@ def test_resource_group_of_somebody_else_is_used_and_not_changed(site: Site) -> 
 def test_resource_of_somebody_else_is_used_and_not_changed(site: Site, make: Any, kind: str, path: str) -> None:
     make(site)
     settings = site.azure.settings
-    asked = len(site.requests())
+    asked = site.now
     changes = {change.kind: change for change in site.provision()}
     assert (changes[kind].changed, changes[kind].detail) == (False, NOT_OURS)
     address = path.format(
@@ -154,7 +133,7 @@ def built(shared_site: Site) -> Site:
 
 def test_pool_of_somebody_else_is_used_and_not_changed(built: Site) -> None:
     make_pool(built)
-    asked = len(built.requests())
+    asked = built.now
     site = built.with_(pool="theirs", pool_vm_size="Standard_D64s_v3", pool_nodes="100")  # no quota is asked for these
     (change,) = [change for change in site.provision() if change.kind == "pool"]
     assert (change.changed, change.detail) == (False, NOT_OURS)
@@ -175,7 +154,7 @@ def granted(changes: list[Change]) -> set[bool]:
 
 
 def test_operator_who_may_not_assign_roles_gets_every_command_to_hand_on_and_then_succeeds(site: Site) -> None:
-    operator, _ = new_operator(site, CONTRIBUTOR, f"/subscriptions/{site.azure.settings.subscription_id}")
+    operator, _ = contributor(site)
     with pytest.raises(MissingGrantError, match="Ask somebody who may assign roles to run: az role") as caught:
         operator.provision()
     assert len(caught.value.commands) == 5
@@ -186,7 +165,7 @@ def test_operator_who_may_not_assign_roles_gets_every_command_to_hand_on_and_the
 
 
 def test_one_grant_that_is_missing_is_the_only_one_named(site: Site) -> None:
-    operator, object_id = new_operator(site, CONTRIBUTOR, f"/subscriptions/{site.azure.settings.subscription_id}")
+    operator, object_id = contributor(site)
     site.provision()
     settings = site.azure.settings
     assign(site, "Storage Blob Data Contributor", object_id, settings.arm_id())

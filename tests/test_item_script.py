@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from node_scripts import SCRIPTS, Answer
-from stac_stub import Outcome, Page, Server, environment, harvest, item, serving, smallest_gap
+from stac_stub import Outcome, Page, Server, harvest, item, serving
 
 Harvest = Callable[..., Outcome]
 SCRIPT = runpy.run_path(str(SCRIPTS / "harvest_items.py"))
@@ -45,9 +45,19 @@ def test_a_receipt_says_what_is_in_the_archive(server: Server, harvesting: Harve
     done = harvesting(start="2020-01-03T00:00:00Z", end="2020-01-13T00:00:00.5Z")
     hashes = [int.from_bytes(hashlib.sha256(name.encode()).digest()) for name in done.ids]
     wanted = {
-        **{"name": "shard", "collection": "c", "undated": False, "count": 11, "duplicates": 0, "dirty_count": 0},
-        **{"start": "2020-01-03T00:00:00Z", "end": "2020-01-13T00:00:00.500000Z", "remainder": None, "throttled": 0},
-        **{"min_datetime": "2020-01-03T00:00:00Z", "max_datetime": "2020-01-13T00:00:00Z", "verified": True},
+        "name": "shard",
+        "collection": "c",
+        "undated": False,
+        "count": 11,
+        "duplicates": 0,
+        "dirty_count": 0,
+        "start": "2020-01-03T00:00:00Z",
+        "end": "2020-01-13T00:00:00.500000Z",
+        "remainder": None,
+        "throttled": 0,
+        "min_datetime": "2020-01-03T00:00:00Z",
+        "max_datetime": "2020-01-13T00:00:00Z",
+        "verified": True,
         "ids_hash": f"{sum(hashes) % 2**256:064x}",
         "bytes": len(server.blobs["harvests/h/items/c/shard.ndjson.zst"]),
     }
@@ -58,7 +68,7 @@ def test_the_receipt_is_published_last(server: Server, harvesting: Harvest) -> N
     server.catalog.bodies = [item(n) for n in range(3)]
     assert harvesting().finished.returncode == 0
     assert server.written[-2:] == ["harvests/h/items/c/shard.ndjson.zst", "harvests/h/items/c/shard.receipt.json"]
-    assert json.loads(server.blobs["harvests/h/control/progress/shard.json"]) == {"pages": 1, "items": 3}
+    assert json.loads(server.blobs["harvests/h/control/progress/shard.json"]) == {"pages": 2, "items": 3}
 
 
 def test_a_second_run_writes_the_same(server: Server, harvesting: Harvest) -> None:
@@ -100,11 +110,8 @@ def test_each_item_is_in_the_one_shard_that_its_moment_lies_in(
         item(6, None),
         item(7, None, start_datetime="2020-01-01T00:00:00Z"),
     ]
-    before, after, undated = harvesting(end=BOUNDARY), harvesting(start=BOUNDARY), None
-    del undated
-    assert sorted(after.ids) == ["i00001", "i00004"]
-    before = harvesting(end=BOUNDARY)
-    assert sorted(before.ids) == ["i00000", "i00002", "i00003", "i00005"]
+    assert sorted(harvesting(end=BOUNDARY).ids) == ["i00000", "i00002", "i00003", "i00005"]
+    assert sorted(harvesting(start=BOUNDARY).ids) == ["i00001", "i00004"]
     assert sorted(harvesting(undated=True).ids) == ["i00006", "i00007"]
     assert len(harvesting().ids) == 8
 
@@ -122,35 +129,28 @@ def test_fractions_finer_than_microseconds_are_rounded_as_postgresql_does() -> N
     assert instant("2020-01-05T00:00:00.123456+00:00") == datetime(2020, 1, 5, 0, 0, 0, 123456, UTC)
 
 
-def tiles(server: Server, harvesting: Harvest, **shard: Any) -> list[Outcome]:
-    """Harvest an interval and its remainders, as the flow does."""
-    outcomes = []
+def ids_of_all_parts(harvesting: Harvest, **shard: Any) -> list[str]:
+    """Harvest an interval and its remainders, as the flow does; each part must begin where the one before ended."""
+    found: list[str] = []
     rest: dict[str, Any] | None = {"start": None, "end": "2021-01-01T00:00:00Z"}
     while rest:
         done = harvesting(**shard, **rest)
-        assert done.receipt["start"] == rest["start"]
-        assert done.receipt["end"] == (done.receipt["remainder"] or {"start": rest["end"]})["start"]
-        outcomes.append(Outcome(done.finished, done.server))
-        seen.extend(done.ids)
-        rest = done.receipt["remainder"]
-    return outcomes
-
-
-seen: list[str] = []
+        receipt = done.receipt
+        assert (receipt["start"], receipt["verified"]) == (rest["start"], True)
+        assert receipt["end"] == (receipt["remainder"]["start"] if receipt["remainder"] else rest["end"])
+        found += done.ids
+        rest = receipt["remainder"]
+    return found
 
 
 def test_a_quota_ends_the_task_and_the_remainder_is_the_rest(server: Server, harvesting: Harvest) -> None:
     server.catalog.bodies = [item(n) for n in range(45)]
-    seen.clear()
-    assert len(tiles(server, harvesting, page_quota=2)) == 3
-    assert seen == [f"i{n:05}" for n in range(45)]
+    assert ids_of_all_parts(harvesting, page_quota=2) == [f"i{n:05}" for n in range(45)]
 
 
 def test_what_lies_at_one_moment_is_never_cut(server: Server, harvesting: Harvest) -> None:
     server.catalog.bodies = [item(n, f"2020-01-0{1 + n // 17}T00:00:00Z") for n in range(51)]
-    seen.clear()
-    tiles(server, harvesting, page_quota=1)
-    assert seen == [f"i{n:05}" for n in range(51)]
+    assert ids_of_all_parts(harvesting, page_quota=1) == [f"i{n:05}" for n in range(51)]
 
 
 def test_a_service_that_does_not_sort_is_paged_to_the_end(server: Server, harvesting: Harvest) -> None:
@@ -201,9 +201,7 @@ def test_dirty_items_are_archived_and_listed(server: Server, harvesting: Harvest
     pretty = json.dumps(json.loads(item(2)), indent=2)
     server.catalog.bodies = [item(0, None, **backwards), json.dumps(bare).encode(), pretty.encode(), item(3)]
     done = harvesting()
-    assert [json.loads(line) for line in done.lines] == [
-        json.loads(server.catalog.bodies[n]) for n in (1, 0, 2, 3)
-    ] or sorted(done.ids) == ["i00000", "i00001", "i00002", "i00003"]
+    assert sorted(map(json.loads, done.lines), key=str) == sorted(map(json.loads, server.catalog.bodies), key=str)
     problems = {entry["id"]: entry["problem"] for entry in done.receipt["dirty"]}
     assert problems == {
         "i00000": "start is not before end",
@@ -288,17 +286,16 @@ def test_no_second_look_where_none_is_asked_for(server: Server, harvesting: Harv
     assert not any("fields" in query for query in server.catalog.searches)
 
 
-@pytest.mark.parametrize(("requests_per_second", "running"), [(20, 1), (40, 2), (3, 6)])
+@pytest.mark.parametrize(("requests_per_second", "running", "items"), [(40, 2, 60), (3, 6, 5)])
 def test_calls_keep_to_the_share_of_the_budget(
-    server: Server, harvesting: Harvest, requests_per_second: float, running: int
+    server: Server, harvesting: Harvest, requests_per_second: float, running: int, items: int
 ) -> None:
     server.set_budget(requests_per_second, running)
-    server.catalog.bodies = [item(n) for n in range(15 if running == 6 else 60)]
-    began = time.monotonic()
-    assert harvesting(verify="none").receipt["count"] in (15, 60)
+    server.catalog.bodies = [item(n) for n in range(items)]
+    assert harvesting(verify="none").receipt["count"] == items
     times, share = server.catalog.times, requests_per_second / running
-    assert len(times) - 2 <= (times[-1] - times[0]) * share + 1
-    assert (len(times) - 3) / share < times[-1] - began
+    assert 0.8 * share <= (len(times) - 1) / (times[-1] - times[0])
+    assert (len(times) - 2) / (times[-1] - times[0]) <= 1.2 * share  # one call may be early
 
 
 def test_a_budget_that_grows_is_taken_over_at_once(server: Server, harvesting: Harvest) -> None:
@@ -341,7 +338,13 @@ def test_a_wait_beyond_patience_ends_with_6(server: Server, harvesting: Harvest,
 
 @pytest.mark.parametrize(
     "changes",
-    [{"SHARD": ""}, {"SHARD": "{}"}, {"RESULTS_URL": "http://example.com/x"}, {"GEOCATALOG_URL": "ftp://x"}, {"ITEMS_PREFIX": ""}],
+    [
+        {"SHARD": ""},
+        {"SHARD": "{}"},
+        {"RESULTS_URL": "http://example.com/x"},
+        {"GEOCATALOG_URL": "ftp://x"},
+        {"ITEMS_PREFIX": ""},
+    ],
 )
 def test_a_wrong_environment_ends_with_2(server: Server, tmp_path: Path, changes: dict[str, str]) -> None:
     finished = harvest(server, tmp_path, changes).finished
@@ -354,12 +357,8 @@ def test_no_identity_ends_with_3(server: Server, tmp_path: Path) -> None:
     assert harvest(server, tmp_path, away).finished.returncode == 3
 
 
-def test_the_environment_is_all_it_needs(server: Server) -> None:
-    assert not any(name.startswith("SPATIOBATCH_") for name in environment(server))
-
-
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )
@@ -382,10 +381,3 @@ def test_items_are_cut_from_a_page_byte_for_byte(
         return
     page = msgspec.json.decode(body, type=SCRIPT["Page"])
     assert [bytes(raw).decode() for raw in page.features] == texts
-
-
-def test_the_shortest_gap_is_no_burst(server: Server, harvesting: Harvest) -> None:
-    server.set_budget(10, 1)
-    server.catalog.bodies = [item(n) for n in range(40)]
-    harvesting(verify="none")
-    assert smallest_gap(server) >= 0

@@ -1,5 +1,6 @@
 """Item harvests: rounds of shards on the nodes, their receipts, and the archive that is made of them."""
 
+import hashlib
 import json
 import os
 import threading
@@ -9,17 +10,21 @@ from datetime import UTC, datetime
 from http.client import HTTPSConnection
 from pathlib import Path
 from ssl import create_default_context
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import zstandard
 from azure.batch.models import BatchTaskCounts
 from azure.storage.blob import ContainerClient
 from flow_runs import Site, running_site
+from local_pools import until
 from prefect.logging import disable_run_logger
 
-from spatiobatch.errors import OutputError, ShardsFailedError
+from spatiobatch.errors import JobEndedError, OutputError, ShardsFailedError
 from spatiobatch.manifest import Kind, Layout, Manifest
+from spatiobatch.names import digest
 from spatiobatch.query import query_from
 from spatiobatch.receipts import Receipt, total
 from spatiobatch.shards import Plan, Shard
@@ -28,10 +33,13 @@ from tasks.clients import AzureClients
 from tasks.environment import Environment, read_environment
 from tasks.job import close_job, open_job
 
+DEMO = ("optical-scenes", "aerial-strips", "monthly-composites")
+SHARES = (180, 90, 30)
+"""Of 300 items, how many each demo collection has."""
 STARTED = datetime(2026, 4, 15, tzinfo=UTC)
 OBEDIENT = '''
 """Leaves the receipt that the collection's name asks for, instead of asking a catalog."""
-import json, os, sys
+import json, os, sys, time
 from datetime import datetime
 import requests
 from azure.identity import DefaultAzureCredential
@@ -41,6 +49,8 @@ print(shard["name"], os.environ["AZ_BATCH_TASK_ID"], file=sys.stderr)
 behaviour = shard["collection"]
 if behaviour == "fails" or behaviour == "fails-once" and os.environ["AZ_BATCH_TASK_ID"].count("-") < 2:
     sys.exit("no luck")
+if behaviour.startswith("hangs"):
+    time.sleep(60)
 end, left = shard["end"], None
 if behaviour == "stops" and shard["start"] is None and shard["end"] is None and not shard["undated"]:
     end, left = "2022-01-01T00:00:00Z", {"start": "2022-01-01T00:00:00Z", "end": None}
@@ -109,7 +119,7 @@ def field(provisioned: Site, request: pytest.FixtureRequest) -> Iterator[Field]:
     """A harvest and a job of this test's own."""
     with provisioned.environment(), disable_run_logger():
         azure = provisioned.azure
-        there = Field(azure, read_environment.fn(azure), f"20260415T000000Z-{abs(hash(request.node.name)):x}"[:40])
+        there = Field(azure, read_environment.fn(azure), f"20260415T000000Z-{digest(request.node.name, 12)}")
         job = open_job.fn(azure, there.environment, there.harvest_id)
         yield replace(there, job=job)
         close_job.fn(azure, there.environment, job)
@@ -130,9 +140,10 @@ def upload_script(field: Field) -> None:
     scripts.upload_blob(storage.blob_name(items.SCRIPT), script.read_bytes(), overwrite=True)
 
 
-def plan(*collections: str, **how: Any) -> Plan:
+def plan(*collections: str, query: dict[str, Any] | None = None, **how: Any) -> Plan:
     found = [{"id": name} for name in collections]
-    return Plan.of(found, query_from(content="items"), STARTED, **{"parallel": 2, "page_quota": 10, **how})
+    asked = query_from(content="items", **(query or {}))
+    return Plan.of(found, asked, STARTED, **{"parallel": 2, "page_quota": 10, **how})
 
 
 def manifest(harvest_id: str, kind: Kind = Kind.full) -> Manifest:
@@ -203,6 +214,20 @@ def test_a_shard_whose_task_still_runs_is_waited_for(obedient: Field) -> None:
     assert [receipt.name for receipt in obedient.round([shard])] == [shard.name]
     assert obedient.task_ids() == [f"items-{shard.name}"]
     assert ended.wait(30)
+
+
+def test_round_ends_when_its_job_does(obedient: Field) -> None:
+    batch = obedient.azure.batch(obedient.environment.batch_endpoint)
+
+    def end_it() -> None:
+        until(obedient.task_ids, bool)
+        batch.begin_terminate_job(obedient.job, options={"terminateReason": "Enough"})
+
+    stop = threading.Thread(target=end_it)
+    stop.start()
+    with pytest.raises(JobEndedError, match="Enough"):
+        obedient.rounds(plan("hangs"))
+    stop.join()
 
 
 def test_an_unreadable_receipt_is_none(field: Field) -> None:
@@ -295,16 +320,62 @@ def test_budget_follows_running_tasks_up_at_once_and_down_when_steady(field: Fie
     assert seen == [4, 4, 6, 6, 6, 4, 2, 2]
 
 
-def test_the_demo_catalog_is_harvested_item_by_item(field: Field) -> None:
+def test_progress_tells_what_the_tasks_wrote(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pace, "get_run_logger", lambda: SimpleNamespace(info=said.append))
+    folder = f"{Layout(field.harvest_id).root}/control/progress"
+    field.upload(f"{folder}/a.json", '{"pages": 2, "items": 1500}')
+    field.upload(f"{folder}/b.json", '{"pages": 1, "items": 3}')
+    progress = pace.Progress(field.results, Layout(field.harvest_id).root)
+    for _look in range(2):
+        progress.look(BatchTaskCounts(running=2, active=1, completed=4, succeeded=4, failed=0))
+    assert said == ["4 tasks are done, 2 running, 1 waiting; 1,503 items on 3 pages"]
+
+
+def archived(output: Path, name: str) -> list[str]:
+    """Ids in the archive of a collection."""
+    lines = [
+        line
+        for file in output.rglob(f"items/{name}/*.ndjson.zst")
+        for line in zstandard.ZstdDecompressor().stream_reader(file.read_bytes()).read().splitlines()
+    ]
+    return [json.loads(line)["id"] for line in lines]
+
+
+def test_every_item_of_the_catalog_is_archived_once_over_several_rounds(field: Field, tmp_path: Path) -> None:
     upload_script(field)
-    whole = plan("optical-scenes", "aerial-strips", "monthly-composites", parallel=4)
+    whole = plan(*DEMO, parallel=4, page_size=25, page_quota=2)
     receipts = field.rounds(whole)
     found = field.settle(whole, receipts)
     assert found.complete
     assert found.verified
-    assert {name: totals.items for name, totals in found.collections.items()} == {
-        "optical-scenes": 180,
-        "aerial-strips": 90,
-        "monthly-composites": 30,
-    }
-    assert total(receipts).unsettled == 0
+    assert sum(receipt.remainder is not None for receipt in receipts) > 0
+    assert {name: totals.items for name, totals in found.collections.items()} == dict(zip(DEMO, SHARES, strict=True))
+    field.upload(Layout(field.harvest_id).manifest, found.model_dump_json())
+    archive.download.fn(field.azure, field.environment, field.harvest_id, whole.counted(receipts), tmp_path)
+    for name, share in zip(DEMO, SHARES, strict=True):
+        ids = archived(tmp_path, name)
+        assert len(ids) == len(set(ids)) == share
+        hashes = (int.from_bytes(hashlib.sha256(each.encode()).digest()) for each in ids)
+        assert total(part for part in receipts if part.collection == name).ids_hash == sum(hashes) % 2**256
+
+
+def test_at_most_so_many_items_are_harvested(field: Field) -> None:
+    upload_script(field)
+    whole = plan(*DEMO, page_size=25, max_items=200)
+    found = field.settle(whole, field.rounds(whole))
+    assert found.complete
+    assert [found.collections[name].items for name in DEMO] == [180, 20, 0]
+
+
+@pytest.mark.parametrize(
+    "cql2", ["gsd < 1", '{"op": "<", "args": [{"property": "gsd"}, 1]}'], ids=["cql2-text", "cql2-json"]
+)
+def test_a_filtered_harvest_is_proven_as_well(field: Field, cql2: str) -> None:
+    upload_script(field)
+    whole = plan(*DEMO, query={"filter": cql2, "datetime": "2022-01-01/.."})
+    found = field.settle(whole, field.rounds(whole))
+    assert found.complete
+    assert found.verified
+    assert 0 < found.collections["aerial-strips"].items < 90
+    assert found.collections["optical-scenes"].items == found.collections["monthly-composites"].items == 0

@@ -22,9 +22,11 @@ def resources(site: Site) -> set[str]:
 
 
 def assignments(site: Site) -> list[str]:
-    """Scopes of the role assignments that are ours."""
+    """Scopes of the role assignments that are ours: in the resource group, and on the GeoCatalog."""
     listed = site.azure.authorization.role_assignments.list_for_subscription()
-    return [str(found.scope) for found in listed if found.description == f"Made by {MANAGED_BY}"]
+    scopes = [str(found.scope) for found in listed if found.description == f"Made by {MANAGED_BY}"]
+    here = (site.azure.settings.arm_id() + "/", site.azure.settings.geocatalog_id)
+    return [scope for scope in scopes if scope.startswith(here)]
 
 
 def is_gone(read: Callable[..., Any], *name: str) -> bool:
@@ -35,61 +37,52 @@ def is_gone(read: Callable[..., Any], *name: str) -> bool:
     return False
 
 
-def test_teardown_removes_all_but_the_results(site: Site) -> None:
+@pytest.fixture(scope="module")
+def kept(shared_site: Site) -> Site:
+    """An environment that was torn down but for its results."""
+    site = shared_site.with_(resource_group="kept")
     site.provision()
     site.teardown()
-    azure = site.azure
+    return site
+
+
+def test_teardown_removes_all_but_the_results(kept: Site) -> None:
+    azure = kept.azure
     where = (azure.settings.resource_group, azure.settings.storage_account_name)
-    assert resources(site) == {"storageAccounts"}
+    assert resources(kept) == {"storageAccounts"}
     assert is_gone(azure.storage.blob_containers.get, *where, "scripts")
     assert not is_gone(azure.storage.blob_containers.get, *where, "results")
-    assert [scope.rsplit("/", 1)[-1] for scope in assignments(site)] == [where[1]]  # so that results can be read
-    site.teardown(delete_results=True)
 
 
-def test_kept_results_can_be_read(site: Site) -> None:
-    site.provision()
-    site.teardown()
-    azure = site.azure
+def test_kept_results_can_be_read_by_the_operator_and_no_other_role_is_left(kept: Site) -> None:
+    azure = kept.azure
     account = azure.storage.storage_accounts.get_properties(
         azure.settings.resource_group, azure.settings.storage_account_name
     )
     container = azure.blobs(account.properties.primary_endpoints.blob).get_container_client("results")
     assert any(name.startswith("probe/") for name in container.list_blob_names())
-    site.teardown(delete_results=True)
+    assert assignments(kept) == [azure.settings.arm_id("Microsoft.Storage/storageAccounts", account.name)]
 
 
-def test_teardown_with_the_results_leaves_nothing(site: Site) -> None:
+def test_results_that_were_kept_can_be_deleted_later(kept: Site) -> None:
+    removed = kept.teardown(delete_results=True)
+    assert [name.split()[0] for name in removed] == ["Storage", "storage", "resource"]
+    assert assignments(kept) == []
+
+
+def test_teardown_with_the_results_leaves_nothing_and_a_second_one_is_calm(site: Site) -> None:
     site.provision()
-    removed = site.teardown(delete_results=True)
-    assert removed[-1] == f"resource group {site.settings['resource_group']}"
+    assert site.teardown(delete_results=True)[-1] == f"resource group {site.settings['resource_group']}"
     assert is_gone(site.azure.resources.resource_groups.get, site.settings["resource_group"])
     assert assignments(site) == []
-
-
-def test_second_teardown_is_calm(site: Site) -> None:
-    site.provision()
-    site.teardown(delete_results=True)
     assert site.teardown(delete_results=True) == []
 
 
-def test_teardown_of_nothing_is_calm(site: Site) -> None:
-    assert site.teardown() == []
-
-
-def test_results_that_were_kept_can_be_deleted_later(site: Site) -> None:
-    site.provision()
-    site.teardown()
-    removed = site.teardown(delete_results=True)
-    assert [name.split()[0] for name in removed] == ["Storage", "storage", "resource"]
-    assert assignments(site) == []
-
-
 def test_wrong_confirmation_is_refused_before_anything_is_asked(site: Site) -> None:
-    asked = len(site.requests())
+    asked = site.now
     with pytest.raises(ConfigurationError, match=r"'something-else' was confirmed: confirm the resource group's name"):
         site.teardown("something-else")
-    assert len(site.requests()) == asked
+    assert site.requests(since=asked) == []
 
 
 def test_resource_group_of_somebody_else_stays(site: Site) -> None:
