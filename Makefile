@@ -14,7 +14,7 @@ run: $(READY)  ## provision a local Azure and harvest its collections
 	$(BIN)/python flows/run.py --output .spatiobatch/output
 
 test: $(READY)  ## all tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

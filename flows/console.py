@@ -73,6 +73,7 @@ def _stand_in(root: Path, *, fresh: bool) -> Iterator[None]:
             yield
         finally:
             process.terminate()
+            process.wait()  # leaving Popen's own context does not wait after Ctrl-C
 
 
 def _wait_for(env_file: Path, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -85,20 +86,24 @@ def _wait_for(env_file: Path, process: subprocess.Popen[bytes], log: Path) -> No
 
 
 class _StoryHandler(logging.Handler):
-    """Shows a run's last words beside a spinner, and warnings for good."""
+    """Shows a run's last words beside a spinner, or else which step is done, and warnings for good."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, title: str) -> None:
         super().__init__(logging.INFO)
         self._status = status
+        self._title = title
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one record."""
-        if record.module in _ENGINE_MODULES or not record.name.startswith(("prefect.flow_runs", "prefect.task_runs")):
+        if not record.name.startswith(("prefect.flow_runs", "prefect.task_runs")):
             return
-        if record.levelno >= logging.WARNING:
+        step = getattr(record, "task_name", None)
+        if record.module not in _ENGINE_MODULES and record.levelno >= logging.WARNING:
             err.print(f"warning: {record.getMessage()}")
-        else:
-            self._status.update(Text(record.getMessage()))
+        elif record.module not in _ENGINE_MODULES:
+            self._status.update(Text(f"{self._title}: {record.getMessage()}"))
+        elif step and record.levelno == logging.INFO:
+            self._status.update(Text(f"{self._title}: {step} is done"))
 
 
 @contextmanager
@@ -107,7 +112,7 @@ def story(title: str) -> Iterator[None]:
     logger = logging.getLogger("prefect")
     with err.status(title) as status:
         _start_prefect()
-        handler = _StoryHandler(status)
+        handler = _StoryHandler(status, title)
         logger.addHandler(handler)
         try:
             yield
@@ -216,3 +221,4 @@ def _quiet_prefect() -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "90")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")

@@ -1,19 +1,22 @@
 """Harvest a catalog on the nodes, and keep what they bring."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import flow
 from prefect.runtime import flow_run
 
 from spatiobatch.manifest import Harvest, Layout
-from spatiobatch.names import harvest_id
-from spatiobatch.output import check_output, write_output
-from spatiobatch.query import Query, Runtime
+from spatiobatch.output import check_output
+from spatiobatch.query import Content, Query, Runtime
+from spatiobatch.receipts import Receipt
 from spatiobatch.settings import ScriptAccess, load_settings
+from spatiobatch.shards import Plan, Verify
+from tasks import unfinished
+from tasks.archive import download, publish_latest
 from tasks.clients import AzureClients
 from tasks.collections import TASK_ID, collections_task, manifest_of, parse_collections
 from tasks.environment import read_environment
+from tasks.items import check_complete, harvest_items, slots
 from tasks.job import batch_job, submit_tasks, wait_for_tasks
 from tasks.logs import read_logs
 from tasks.results import harvest_files, publish
@@ -26,33 +29,54 @@ def harvest(
     runtime: Runtime = Runtime.python,
     output: Path | None = None,
     script_access: ScriptAccess | None = None,
+    verify: Verify = Verify.ids,
+    max_items: int | None = None,
+    requests_per_second: float | None = None,
+    resume: str | None = None,
 ) -> Harvest:
-    """Ask the catalog for its collections on a node, and keep the answer as an archive and as artifacts.
+    """Ask the catalog on nodes for its collections, or for the items in them, and keep the answer as an archive.
 
     Args:
         query: what to harvest.
-        runtime: the node script that asks, in Python or in Bash.
+        runtime: the node script that asks for collections, in Python or in Bash.
         output: a folder for a copy of the archive, on the machine where the flow runs.
-        script_access: how the script reaches the node; as configured by default.
+        script_access: how scripts reach the nodes; as configured by default.
+        verify: how the completeness of items is proven: by a second look at their ids, or not at all.
+        max_items: end after so many items.
+        requests_per_second: STAC calls per second of the whole harvest; as configured by default.
+        resume: id of an unfinished item harvest to go on with, instead of the query.
 
     Returns:
         The manifest, the collections, and where they are kept.
     """
     if output:
         check_output(output)
-    azure = AzureClients(load_settings().with_(script_access=script_access))
-    started = datetime.now(UTC)
-    name = harvest_id(flow_run.scheduled_start_time or started, query.hash)
+    settings = load_settings().with_(script_access=script_access, requests_per_second=requests_per_second)
+    azure = AzureClients(settings)
     environment = read_environment(azure)
+    if resume:
+        going = unfinished.resume(azure, environment, resume)
+    else:
+        going = unfinished.begin(azure, environment, query, flow_run.scheduled_start_time)
+    name, query, receipts = going.harvest_id, going.query, list[Receipt]()
+
     wanted = collections_task(azure, environment, name, runtime)
     with batch_job(azure, environment, f"harvest-{name}") as job:
         submit_tasks(azure, environment, job, [wanted])
         ended = wait_for_tasks(azure, environment, job, expected=1)
         logs = read_logs(azure, environment, job, ended[0], Layout(name).logs(TASK_ID))
-    collections = parse_collections(logs.stdout, query)
-    manifest = manifest_of(collections, query, name, started, ended)
-    files = harvest_files(collections, manifest)
-    archive = publish(azure, environment, files)
-    written = write_output(output, {**logs.files, **files}) if output else None
+        collections = parse_collections(logs.stdout, query)
+        if query.content is Content.items:
+            how = {"parallel": slots(settings), "verify": verify, "max_items": max_items}
+            plan = Plan.of(collections, query, going.started, **how)
+            manifest, receipts = harvest_items(azure, environment, job, name, plan)
+        else:
+            manifest = manifest_of(collections, query, name, going.started, ended)
+
+    archive = publish(azure, environment, harvest_files(collections, manifest))
+    written = download(azure, environment, name, receipts, output) if output else None
     artifact = summarise(manifest, collections, archive)
+    check_complete(manifest, archive, verify)
+    publish_latest(azure, environment, manifest)
+    unfinished.end(azure, environment, going)
     return Harvest(manifest, collections, archive, artifact, written)

@@ -21,6 +21,7 @@ from spatiobatch.errors import ConfigurationError  # noqa: E402
 from spatiobatch.output import check_output  # noqa: E402
 from spatiobatch.query import Content, Query, Runtime, query_from  # noqa: E402
 from spatiobatch.settings import ScriptAccess, load_settings  # noqa: E402
+from spatiobatch.shards import Verify  # noqa: E402
 
 cli = typer.Typer(
     add_completion=False,
@@ -55,14 +56,11 @@ Filter = Annotated[str | None, typer.Option(metavar="CQL2", help="Only items tha
 Output = Annotated[Path | None, typer.Option(help="Folder for a copy of the archive.")]
 
 
-class _Later:
-    """Options of item harvests, which collections harvests have no use for."""
-
-    Resume = Annotated[str | None, typer.Option(metavar="HARVEST_ID", help="Go on with an unfinished item harvest.")]
-    Since = Annotated[str | None, typer.Option(metavar="last", help="Only items that changed since the last harvest.")]
-    Verify = Annotated[str | None, typer.Option(metavar="ids|none", help="How completeness of items is proven.")]
-    MaxItems = Annotated[int | None, typer.Option(min=1, help="Stop after this many items.")]
-    Rate = Annotated[float | None, typer.Option(min=0.001, help="STAC calls per second of the whole item harvest.")]
+Resume = Annotated[str | None, typer.Option(metavar="HARVEST_ID", help="Go on with an unfinished harvest.")]
+Since = Annotated[str | None, typer.Option(metavar="last", help="Only items that changed since the last harvest.")]
+Verified = Annotated[Verify, typer.Option(help="How completeness of items is proven: by a second look at ids, or not.")]
+MaxItems = Annotated[int | None, typer.Option(min=1, help="End after this many items.")]
+Rate = Annotated[float | None, typer.Option(min=0.001, help="STAC calls per second of the whole item harvest.")]
 
 
 @cli.command()
@@ -86,11 +84,11 @@ def harvest(
     bbox: Bbox = None,
     filter: Filter = None,
     output: Output = None,
-    resume: _Later.Resume = None,
-    since: _Later.Since = None,
-    verify: _Later.Verify = None,
-    max_items: _Later.MaxItems = None,
-    requests_per_second: _Later.Rate = None,
+    resume: Resume = None,
+    since: Since = None,
+    verify: Verified = Verify.ids,
+    max_items: MaxItems = None,
+    requests_per_second: Rate = None,
     script_access: Access = None,
     environment: Environment = None,
     fresh: Fresh = False,
@@ -99,12 +97,20 @@ def harvest(
     query = query_from(
         content=content, collections=tuple(collection or ()), datetime=datetime, bbox=bbox, filter=filter
     )
-    later = (resume, since, verify, max_items, requests_per_second)
-    if content is Content.items or any(value is not None for value in later):
-        raise ConfigurationError("Item harvests and their options are not there yet: harvest --content collections.")
+    if since is not None:
+        raise ConfigurationError("Harvests of what changed are not there yet: harvest without --since.")
     _check(output)
     with environment_named(environment, ROOT, fresh=fresh):
-        _harvest(query, runtime, output, script_access)
+        _harvest(
+            query,
+            runtime,
+            output,
+            script_access=script_access,
+            verify=verify,
+            max_items=max_items,
+            requests_per_second=requests_per_second,
+            resume=resume,
+        )
 
 
 @cli.command(name="all")
@@ -122,7 +128,7 @@ def provision_and_harvest(
     _check(output)
     with environment_named(environment, ROOT, fresh=fresh):
         _provision(replace_pool=replace_pool, script_access=script_access)
-        _harvest(query, runtime, output, script_access)
+        _harvest(query, runtime, output, script_access=script_access)
 
 
 @cli.command()
@@ -176,19 +182,20 @@ def _provision(**options: Any) -> None:
         out.print(str(change))
 
 
-def _harvest(query: Query, runtime: Runtime, output: Path | None, script_access: ScriptAccess | None) -> None:
+def _harvest(query: Query, runtime: Runtime, output: Path | None, **options: Any) -> None:
     load_settings()
 
     from flows.harvest import harvest as flow  # noqa: PLC0415
     from tasks.summary import collection_rows  # noqa: PLC0415
 
     with story("Harvesting"):
-        done = flow(query, runtime, output.resolve() if output else None, script_access)
-    out.print(f"\n{len(done.collections)} collections")
+        done = flow(query, runtime, output.resolve() if output else None, **options)
+    out.print(f"\n{done.manifest.headline}")
+    rows = collection_rows(done.collections, done.manifest)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in ("id", "title", "extent", "licence"):
+    for name in rows[0] if rows else ():
         table.add_column(name, overflow="fold")
-    for row in collection_rows(done.collections):
+    for row in rows:
         table.add_row(*map(Text, row.values()))
     out.print(table)
     out.print(f"Harvest   {done.manifest.harvest_id}")

@@ -17,6 +17,8 @@
         ├── NotProvisionedError
         ├── TaskFailedError
         ├── ShardsFailedError
+        ├── IncompleteHarvestError
+        ├── NoSuchHarvestError
         ├── JobEndedError
         ├── NotStacError
         └── UnknownCollectionError
@@ -164,6 +166,22 @@ class ShardsFailedError(HarvestError):
         also = f" and {others} other {'shard' if others == 1 else 'shards'}" if others else ""
         super().__init__(f"A shard{also} failed in {attempts} attempts; what was harvested is kept. {first}")
         self.first, self.others = first, others
+
+
+class IncompleteHarvestError(HarvestError):
+    """A harvest is over, is kept, and cannot be relied on."""
+
+    def __init__(self, harvest_id: str, archive: str, problem: str) -> None:
+        super().__init__(f"Harvest {harvest_id} is kept at {archive}, but {problem}.")
+
+
+class NoSuchHarvestError(HarvestError):
+    """There is no unfinished harvest of that id."""
+
+    def __init__(self, harvest_id: str) -> None:
+        super().__init__(
+            f"There is no unfinished harvest {harvest_id}: it is complete, or never began. Harvest without --resume."
+        )
 
 
 class JobEndedError(HarvestError):

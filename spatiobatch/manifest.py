@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from spatiobatch.names import path_segment
-from spatiobatch.query import Query
+from spatiobatch.query import Content, Query
 
 SCHEMA_VERSION = "1.0"
 
@@ -77,6 +77,15 @@ class Manifest(BaseModel):
     changes: Changes | None = None
     cost: Cost
 
+    @property
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        collections = f"{len(self.collections):,} collection{'' if len(self.collections) == 1 else 's'}"
+        if self.query.content is Content.collections:
+            return collections
+        items = sum(found.items for found in self.collections.values())
+        return f"{items:,} items in {collections}"
+
 
 class Layout:
     """Where the parts of a harvest are, in the results container and below an output folder alike."""
@@ -92,10 +101,20 @@ class Layout:
 
 
 def readable_extent(collection: dict[str, Any]) -> str:
-    """A STAC collection's extent on one line: its interval, and its box in degrees."""
-    intervals, boxes = collection["extent"]["temporal"]["interval"], collection["extent"]["spatial"]["bbox"]
-    start, end = (str(moment)[:10] if moment else ".." for moment in (intervals or [(None, None)])[0])
-    return f"{start}/{end}" + (f" [{', '.join(f'{number:g}' for number in boxes[0])}]" if boxes else "")
+    """A STAC collection's extent on one line: its interval, and its box in degrees; what is missing is left out."""
+    start, end = _first(collection, "temporal", "interval") or (None, None)
+    box = _first(collection, "spatial", "bbox") or []
+    ends = "/".join(str(moment)[:10] if moment else ".." for moment in (start, end))
+    return ends + (f" [{', '.join(f'{number:g}' for number in box)}]" if box else "")
+
+
+def _first(collection: dict[str, Any], kind: str, name: str) -> list[Any] | None:
+    """The extent that covers all others; None where a catalog gives none, or one that is none."""
+    try:
+        found = collection["extent"][kind][name][0]
+    except (LookupError, TypeError):
+        return None
+    return found if isinstance(found, list) and (kind == "spatial" or len(found) == 2) else None
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(2, gt=0)
     """Pause between two looks at a job, a node or a long-running operation."""
 
+    requests_per_second: float = Field(25, gt=0)
+    """STAC calls per second of a whole item harvest; GeoCatalog documents 50 per subscription."""
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -77,7 +77,7 @@ class Plan:
     started: datetime
     parallel: int
     """Tasks that can run at once."""
-    page_quota: int
+    page_quota: int = 50
     """Pages after which a task of the first round stops; in later rounds, as many as a slot has read so far."""
     page_size: int = 1000
     verify: Verify = Verify.ids

@@ -13,7 +13,8 @@ They hold:
 - every item but the *exceptions*, those of which one cannot make a row: no JSON, no usable geometry, bbox or dates.
 An item without a geometry keeps its row. An id that two shards hold has one row in a month, its newest version.
 
-Reading order: `compact` says what happens; `Spill` divides, `Shape` learns, `Columns` and `Month` write; `Storage` asks.
+Reading order: `compact` says what happens; `Spill` divides, `Shape` learns, `Columns` and `Month` write, `Storage`
+asks.
 
 Exit codes: 0 done; 2 the environment is incomplete or wrong; 3 the node got no token; 4 storage refused it (401, 403);
 5 an archive is not what a harvest leaves, or rows got lost; 6 out of reach, or unavailable after all attempts.
@@ -69,7 +70,7 @@ ROW_GROUP_ROWS = 10_000
 MEMORY_LIMIT, THREADS = "1GB", 2
 LISTED_AT_MOST = 1000
 PROGRESS_ITEMS = 100_000
-LINKS = "STRUCT(href VARCHAR, rel VARCHAR, \"type\" VARCHAR, title VARCHAR)[]"
+LINKS = 'STRUCT(href VARCHAR, rel VARCHAR, "type" VARCHAR, title VARCHAR)[]'
 
 
 class Failed(Exception):
@@ -82,6 +83,10 @@ class Failed(Exception):
 
 class NoRow(Exception):
     """An item does not fit into a row."""
+
+    def __init__(self, problem: str, item_id: str | None = None, month: str = UNDATED) -> None:
+        super().__init__(problem)
+        self.problem, self.item_id, self.month = problem, item_id, month
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -106,22 +111,30 @@ def entry_of(line: bytes) -> Entry:
     Raises:
         NoRow: it cannot be a row.
     """
-    if len(line) > LONGEST_LINE:
-        raise NoRow(f"it is larger than {LONGEST_LINE:,} bytes")
     try:
         item: Json = msgspec.json.decode(line, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise NoRow(f"its JSON cannot be read: {error}") from None
-    properties = item.get("properties") or {}
-    if not isinstance(item.get("id"), str) or not isinstance(properties, dict):
-        raise NoRow("it has no id, or properties that are no object")
+        raise NoRow(f"its JSON cannot be read: {error}", id_on(line)) from None
+    item_id, properties = item.get("id"), item.get("properties")
+    if not isinstance(item_id, str) or not isinstance(properties, dict | None):
+        raise NoRow("it has no id, or properties that are no object", id_on(line))
+    properties = properties or {}
+    month = month_of(properties)
+    if len(line) > LONGEST_LINE:
+        raise NoRow(f"it is larger than {LONGEST_LINE:,} bytes", item_id, month)
     if (bbox := item.get("bbox")) is not None and not is_bbox(bbox):
-        raise NoRow("its bbox is not four or six numbers")
+        raise NoRow("its bbox is not four or six numbers", item_id, month)
     unreadable = [name for name in MOMENTS if properties.get(name) is not None and instant(properties[name]) is None]
     if unreadable:
-        raise NoRow(f"its {' and '.join(unreadable)} cannot be read")
+        raise NoRow(f"its {' and '.join(unreadable)} cannot be read", item_id, month)
     versions = (instant(properties.get(name)) for name in ("updated", "_msft:ts"))
-    return Entry(item, month_of(properties), max(filter(None, versions), default=None))
+    return Entry(item, month, max(filter(None, versions), default=None))
+
+
+def id_on(line: bytes) -> str | None:
+    """The id of an item that cannot be read as a whole."""
+    found = re.search(rb'"id"\s*:\s*"((?:[^"\\]|\\.)*)"', line)
+    return found[1].decode(errors="replace") if found else None
 
 
 def is_bbox(value: object) -> bool:
@@ -228,3 +241,478 @@ def quoted(name: str) -> str:
 def literal(text: str) -> str:
     """An SQL string."""
     return "'{}'".format(text.replace("'", "''"))
+
+
+class Exceptions:
+    """The items that have no row: how many of each month, and which."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.listed: list[Json] = []
+
+    def add(self, month: str, item_id: str | None, problem: str) -> None:
+        """Take note of one."""
+        self.counts[month] += 1
+        if len(self.listed) < LISTED_AT_MOST:
+            self.listed.append({"id": item_id, "problem": one_line(problem)})
+
+
+class Spill:
+    """The items by month, on disk: zstd frames of numbered lines, from buffers that are bounded together."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.counts: Counter[str] = Counter()
+        self.buffers: dict[str, bytearray] = {}
+        self.buffered = 0
+        self.zstd = zstandard.ZstdCompressor(level=1)
+
+    def add(self, entry: Entry, line: bytes) -> None:
+        """Write an item down, with what tells its versions apart."""
+        changed = b"%d" % microseconds(entry.changed) if entry.changed else b"null"
+        head = b'{"n":%d,"id":%b,"changed":%b,"item":' % (
+            self.counts[entry.month],
+            msgspec.json.encode(entry.item["id"]),
+            changed,
+        )
+        self.counts[entry.month] += 1
+        buffer = self.buffers.setdefault(entry.month, bytearray())
+        buffer += head + line + b"}\n"
+        self.buffered += len(head) + len(line) + 2
+        if len(buffer) > FRAME_BYTES:
+            self.flush([entry.month])
+        elif self.buffered > BUFFERED_BYTES:
+            self.flush(list(self.buffers))
+
+    def flush(self, months: list[str]) -> None:
+        """Write the buffers of some months, each as one frame."""
+        for month in months:
+            buffer = self.buffers.pop(month)
+            self.buffered -= len(buffer)
+            with self.file(month).open("ab") as file:
+                file.write(self.zstd.compress(buffer))
+
+    def file(self, month: str) -> Path:
+        """Where the items of a month are."""
+        return self.folder / f"{month}.ndjson.zst"
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970."""
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+class Schema:
+    """What is learned of all items of a collection."""
+
+    def __init__(self) -> None:
+        self.item, self.properties = Shape(), Shape()
+        self.texts: set[str] = set()
+        self.solid = False
+
+    def learn(self, item: Json) -> None:
+        """Take note of an item."""
+        properties = item.get("properties") or {}
+        self.item.learn({name: value for name, value in item.items() if name not in ("geometry", "properties")})
+        self.properties.learn(properties)
+        self.solid = self.solid or len(item.get("bbox") or ()) == 6
+        self.texts |= {n for n in DATES if isinstance(properties.get(n), str) and instant(properties[n]) is None}
+
+    def is_date(self, name: str) -> bool:
+        """Whether a property becomes a timestamp."""
+        shape = self.properties.members[name]
+        return name in DATES and name not in self.texts and shape.kinds <= {str}
+
+
+class Columns:
+    """How the items of a collection become rows: the type that DuckDB reads them as, and what it selects from that.
+
+    Names that differ in case only are one name to DuckDB: the later ones are read as JSON and get another name, as do
+    properties that are called like a member of the item.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self.converted: dict[str, str] = {}
+        self.selected: dict[str, str] = {}
+        self.pointers: list[str] = []
+        members = {"geometry": "JSON", **{name: self.member(name) for name in schema.item.members}}
+        self.has_bbox = bool(members.get("bbox"))
+        kept = self.select("item", {name: kind for name, kind in members.items() if kind}, "")
+        properties = {name: self.property(name) for name in schema.properties.members}
+        inner = self.select("properties", properties, "/properties")
+        self.row = struct(kept | ({"properties": struct(inner)} if inner else {}))
+
+    def member(self, name: str) -> str:
+        """The type of a member of the items; empty where it is left out, since no item has anything there."""
+        shape = self.schema.item.members[name]
+        if name == "bbox":
+            return "DOUBLE[]" if shape.kinds else ""
+        if name == "links" and shape.kinds <= {list} and not (shape.element and shape.element.kinds):
+            return LINKS
+        if name == "assets" and shape.kinds <= {dict} and not shape.members:
+            return ""
+        return shape.type(name, self.converted)
+
+    def property(self, name: str) -> str:
+        """The type of a property."""
+        if name in self.schema.texts:
+            self.converted[f"properties.{name}"] = "not RFC 3339 in every item: text instead of a timestamp"
+        return self.schema.properties.members[name].type(f"properties.{name}", self.converted)
+
+    def select(self, source: str, types: Mapping[str, str], pointer: str) -> dict[str, str]:
+        """Select the members of an item or its properties; returns the types of those that are read as typed."""
+        same = doubled(types)
+        taken = {column.lower() for column in self.selected}
+        for name in types:
+            column = name
+            while column.lower() in taken:
+                column = f"{source}:{column}"
+            taken.add(column.lower())
+            if column != name or name in same:
+                self.converted[f"{source}.{name}"] = f"its name is taken: it is the column {column}"
+            if name in same:
+                self.pointers.append(f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}")
+                self.selected[column] = f"odd.v{len(self.pointers)}"
+            else:
+                self.selected[column] = self.value(source, name)
+        return {name: kind for name, kind in types.items() if name not in same}
+
+    def value(self, source: str, name: str) -> str:
+        """The SQL of a value."""
+        if source == "properties":
+            read = f"item.properties.{quoted(name)}"
+            return f"CAST(upper({read}) AS TIMESTAMPTZ)" if self.schema.is_date(name) else read
+        if name == "geometry":
+            return "ST_AsWKB(TRY(ST_GeomFromGeoJSON(item.geometry)))"
+        return bbox("item.bbox", self.schema.solid) if name == "bbox" else f"item.{quoted(name)}"
+
+    def query(self, spilled: Path, left_out: bool) -> str:
+        """The rows of a month."""
+        columns = ", ".join(f"{value} AS {quoted(name)}" for name, value in self.selected.items())
+        query = f"SELECT {columns} FROM {lines(spilled, {'n': 'BIGINT', 'item': self.row})} AS items"  # noqa: S608  # names are quoted
+        if self.pointers:
+            odd = ", ".join(f"item->{literal(pointer)} AS v{n}" for n, pointer in enumerate(self.pointers, 1))
+            query += f" JOIN (SELECT n, {odd} FROM {lines(spilled, {'n': 'BIGINT', 'item': 'JSON'})}) AS odd USING (n)"  # noqa: S608
+        return query + (" ANTI JOIN left_out USING (n)" if left_out else "")
+
+    def metadata(self) -> str:
+        """The file's GeoParquet and stac-geoparquet metadata; without a CRS it is OGC:CRS84, as GeoJSON is."""
+        corners = {corner: ["bbox", corner] for corner in ("xmin", "ymin", "xmax", "ymax")}
+        geometry: Json = {"encoding": "WKB", "geometry_types": []}
+        if self.has_bbox:
+            geometry["covering"] = {"bbox": corners}
+        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
+        return f"{{geo: {literal(json.dumps(geo))}, 'stac-geoparquet': {literal(json.dumps({'version': '1.1.0'}))}}}"
+
+
+def bbox(value: str, solid: bool) -> str:
+    """A list of numbers as stac-geoparquet's struct; with heights where any item has them."""
+    half = f"len({value}) // 2"
+    axes = {"x": 1, "y": 2, "z": 3} if solid else {"x": 1, "y": 2}
+    low = {f"{axis}min": f"{value}[{place}]" for axis, place in axes.items()}
+    high = {f"{axis}max": f"{value}[{half} + {place}]" for axis, place in axes.items()}
+    if solid:
+        for corners, name in ((low, "zmin"), (high, "zmax")):
+            corners[name] = f"CASE len({value}) WHEN 6 THEN {corners[name]} END"
+    members = ", ".join(f"{name}: {edge}" for name, edge in {**low, **high}.items())
+    return f"CASE WHEN {value} IS NOT NULL THEN {{{members}}} END"
+
+
+def lines(file: Path, types: Mapping[str, str]) -> str:
+    """The table function that reads a spilled file."""
+    columns = ", ".join(f"{name}: {literal(kind)}" for name, kind in types.items())
+    form = "format = 'newline_delimited', compression = 'zstd'"
+    return f"read_json({literal(str(file))}, {form}, columns = {{{columns}}})"
+
+
+class Month:
+    """One file of the answer."""
+
+    def __init__(self, database: duckdb.DuckDBPyConnection, spill: Spill, month: str, exceptions: Exceptions) -> None:
+        self.database, self.month, self.exceptions = database, month, exceptions
+        self.spilled, self.count = spill.file(month), spill.counts[month]
+        self.file = spill.folder / f"{month}.parquet"
+        self.duplicates = self.rows = 0
+
+    def write(self, columns: Columns) -> None:
+        """Write the file, and count what is in it.
+
+        Raises:
+            Failed: rows and exceptions are not what was archived.
+        """
+        left_out = self.leave_out()
+        options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, KV_METADATA {columns.metadata()}"
+        self.database.execute(
+            f"COPY ({columns.query(self.spilled, left_out > 0)}) TO {literal(str(self.file))} ({options})"
+        )
+        self.rows = self.number(f"SELECT count(*) FROM read_parquet({literal(str(self.file))})")  # noqa: S608
+        if self.rows + left_out != self.count:
+            problem = f"{self.rows} rows and {left_out} left out are not the {self.count} items of {self.month}"
+            raise Failed(UNEXPECTED, f"rows got lost: {problem}")
+
+    def leave_out(self) -> int:
+        """Note which lines are no rows: older versions of an item, and those whose geometry is none."""
+        kinds = {"n": "BIGINT", "id": "VARCHAR", "changed": "BIGINT", "item": "STRUCT(geometry JSON)"}
+        unusable = "item.geometry IS NOT NULL AND TRY(ST_GeomFromGeoJSON(item.geometry)) IS NULL"
+        newest = "row_number() OVER (PARTITION BY id ORDER BY changed DESC NULLS LAST, n DESC) = 1"
+        self.database.execute(
+            "CREATE OR REPLACE TEMP TABLE left_out AS SELECT n, id, newest "  # noqa: S608
+            f"FROM (SELECT n, id, {unusable} AS unusable, {newest} AS newest FROM {lines(self.spilled, kinds)}) "
+            "WHERE unusable OR NOT newest"
+        )
+        self.duplicates = self.number("SELECT count(*) FROM left_out WHERE NOT newest")
+        unusable_ids = self.database.execute("SELECT id FROM left_out WHERE newest ORDER BY n")
+        while some := unusable_ids.fetchmany(1000):
+            for (item_id,) in some:
+                self.exceptions.add(self.month, item_id, "its geometry is no GeoJSON geometry")
+        return self.number("SELECT count(*) FROM left_out")
+
+    def number(self, query: str) -> int:
+        """The one number that a query answers with."""
+        answer = self.database.execute(query).fetchone()
+        return int(answer[0]) if answer else 0
+
+
+class Identity:
+    """The node's identity; azure-identity keeps its tokens and replaces them before they expire."""
+
+    def __init__(self, client_id: str) -> None:
+        self.client_id = client_id
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget all tokens, and that the identity endpoint throttled us: MSAL remembers both."""
+        self.credential = DefaultAzureCredential()
+
+    def token(self) -> str:
+        """A valid token for storage; tried again because identity endpoints answer 429 when a whole node asks."""
+        for attempt in range(1, TOKEN_ATTEMPTS + 1):
+            try:
+                return str(self.credential.get_token(STORAGE_SCOPE).token)
+            except ClientAuthenticationError as error:
+                problem = one_line(str(error))
+            time.sleep(backoff(attempt))
+            self.renew()
+        advice = f"check that the pool has the user-assigned identity with client id {self.client_id}"
+        raise Failed(NO_TOKEN, f"no token for {STORAGE_SCOPE}: {advice}. azure-identity said: {problem}")
+
+
+class Storage:
+    """The results container: https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api."""
+
+    def __init__(self, identity: Identity, root: str) -> None:
+        self.identity, self.root = identity, root
+        self.session = requests.Session()
+
+    def download(self, name: str, target: Path) -> None:
+        """Save a blob."""
+        self.ask("GET", name, accepted=200, target=target)
+
+    def put(self, name: str, content: Path | bytes, kind: str) -> None:
+        """Write a blob in one piece, so that it is there as a whole or not at all."""
+        self.ask(
+            "PUT", name, accepted=201, content=content, headers={"x-ms-blob-type": "BlockBlob", "Content-Type": kind}
+        )
+
+    def ask(
+        self,
+        method: str,
+        name: str,
+        *,
+        accepted: int,
+        content: Path | bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        target: Path | None = None,
+    ) -> None:
+        """Send a request until it is accepted, or there is no point in asking again."""
+        url = f"{self.root}/{quote(name)}"
+        problem, renewed = "", False
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                status, said = self.send(method, url, content, {**STORAGE_VERSION, **(headers or {})}, target)
+            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+                status, said = 0, one_line(str(error))
+            if status == accepted:
+                return
+            problem = f"{status or ''} {said}".strip()
+            if status == 401 and not renewed:
+                self.identity.renew()
+                renewed = True
+            elif status and status not in TRANSIENT:
+                raise self.refused(method, url, status, problem)
+            note(f"attempt {attempt} of {ATTEMPTS}: {method} {url}: {problem}")
+            time.sleep(backoff(attempt))
+        raise Failed(UNAVAILABLE, f"{method} {url} failed after {ATTEMPTS} attempts; run it again later: {problem}")
+
+    def send(
+        self, method: str, url: str, content: Path | bytes, headers: Mapping[str, str], target: Path | None
+    ) -> tuple[int, str]:
+        """Send it once; its status, and what the service said with it. What it accepts goes into the file."""
+        token = self.identity.token()
+        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as body:
+            answer = self.session.request(
+                method,
+                url,
+                data=body if method == "PUT" else None,
+                headers={**headers, "Authorization": f"Bearer {token}"},
+                auth=lambda request: request,  # keeps requests from a .netrc
+                timeout=CONNECT_AND_READ_SECONDS,
+                allow_redirects=False,
+                stream=True,
+            )
+        with answer:
+            if target is None or answer.status_code != 200:
+                return answer.status_code, one_line(answer.text.replace(token, "(token)"))
+            with target.open("wb") as file:
+                for block in answer.iter_content(1 << 20):
+                    file.write(block)
+        return 200, ""
+
+    def refused(self, method: str, url: str, status: int, problem: str) -> Failed:
+        """What an answer means that was not asked for."""
+        if status in (401, 403):
+            return Failed(REFUSED, f"{method} {url}: {CONTRIBUTOR}. It answered {problem}")
+        return Failed(UNEXPECTED, f"{method} {url}: this is none of the answers that were expected: {problem}")
+
+
+def archived(file: Path) -> Iterator[bytes]:
+    """The lines of an archived shard.
+
+    Raises:
+        Failed: it is damaged.
+    """
+    try:
+        with (
+            file.open("rb") as packed,
+            zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as raw,
+        ):
+            for line in io.BufferedReader(raw, 1 << 18):
+                if not line.endswith(b"\n"):
+                    raise Failed(UNEXPECTED, f"{file.name} ends in the middle of an item: harvest its shard again")
+                yield line[:-1]
+    except zstandard.ZstdError as error:
+        raise Failed(UNEXPECTED, f"{file.name} is damaged: {error}; harvest its shard again") from None
+
+
+def divide(wanted: Wanted, storage: Storage, folder: str, spill: Spill, exceptions: Exceptions) -> Schema:
+    """Fetch the shards one after the other, divide their items by month, and learn what they are like."""
+    schema, count = Schema(), 0
+    for shard in wanted.shards:
+        packed = spill.folder / f"{shard}.ndjson.zst.part"
+        storage.download(f"{folder}/items/{wanted.segment}/{shard}.ndjson.zst", packed)
+        for line in archived(packed):
+            try:
+                entry = entry_of(line)
+            except NoRow as no_row:
+                exceptions.add(no_row.month, no_row.item_id, no_row.problem)
+            else:
+                schema.learn(entry.item)
+                spill.add(entry, line)
+            count += 1
+            if count % PROGRESS_ITEMS == 0:
+                note(f"{count:,} items divided")
+        packed.unlink()
+    spill.flush(list(spill.buffers))
+    note(f"{count:,} items of {len(wanted.shards)} shards are in {len(spill.counts)} months")
+    return schema
+
+
+def compact(wanted: Wanted, storage: Storage, folder: str, workplace: Path) -> Json:
+    """Write the files of all months, then the report; returns it."""
+    exceptions, spill = Exceptions(), Spill(workplace)
+    schema = divide(wanted, storage, folder, spill, exceptions)
+    target = f"{folder}/parquet/{wanted.segment}"
+    columns, sizes = Columns(schema), {}
+    files: Json = {}
+    with database(workplace) as connection:
+        for name in sorted(spill.counts):
+            month = Month(connection, spill, name, exceptions)
+            month.write(columns)
+            storage.put(f"{target}/{name}.parquet", month.file, "application/vnd.apache.parquet")
+            sizes[name] = month.file.stat().st_size
+            files[name] = {"rows": month.rows, "duplicates": month.duplicates}
+            month.file.unlink()
+            month.spilled.unlink()
+            note(f"{name}: {month.rows:,} rows, {sizes[name]:,} bytes")
+    names = sorted({*files, *exceptions.counts})
+    report: Json = {
+        "collection": wanted.collection,
+        "files": {
+            name: {"rows": 0, "duplicates": 0, **files.get(name, {})}
+            | {"exceptions": exceptions.counts[name], "bytes": sizes.get(name, 0)}
+            for name in names
+        },
+        "exceptions": exceptions.listed,
+        "exceptions_count": exceptions.counts.total(),
+        "converted": columns.converted,
+    }
+    storage.put(f"{target}/compaction.json", json.dumps(report).encode(), "application/json")
+    return report
+
+
+def database(workplace: Path) -> duckdb.DuckDBPyConnection:
+    """A database in memory that asks nothing of the network and spills what it cannot hold."""
+    connection = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "memory_limit": MEMORY_LIMIT,
+            "threads": str(THREADS),
+            "temp_directory": str(workplace / "duckdb"),
+        }
+    )
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def backoff(attempt: int) -> float:
+    """Seconds to wait after that attempt: 250 ms, doubling to 60 s, half of it at random."""
+    longest = min(60.0, 0.25 * 2**attempt)
+    return random.uniform(longest / 2, longest)  # noqa: S311  # it spreads load and guards nothing
+
+
+def one_line(text: str) -> str:
+    """Text for a message."""
+    return " ".join(text.split())[:500]
+
+
+def note(sentence: str) -> None:
+    """Tell how it goes, on standard error."""
+    print(f"compact_items: {sentence}", file=sys.stderr, flush=True)
+
+
+def run(environment: Mapping[str, str]) -> None:
+    """Compact what the environment says."""
+    missing = [name for name in REQUIRED if not environment.get(name)]
+    if missing:
+        raise Failed(CONFIGURATION, f"{', '.join(missing)} not set; set what the head of this script lists")
+    try:
+        wanted = msgspec.json.decode(environment["COMPACT"], type=Wanted)
+    except msgspec.DecodeError as error:
+        raise Failed(CONFIGURATION, f"COMPACT is not what to compact: {error}") from None
+    root = environment["RESULTS_URL"].rstrip("/")
+    if not ADDRESS.fullmatch(root):
+        raise Failed(CONFIGURATION, f"RESULTS_URL must be an https address without user or query, not {root!r}")
+    storage = Storage(Identity(environment["AZURE_CLIENT_ID"]), root)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as workplace:
+        try:
+            report = compact(wanted, storage, f"harvests/{environment['HARVEST_ID']}", Path(workplace))
+        except duckdb.Error as error:
+            raise Failed(UNEXPECTED, f"DuckDB could not write the files of {wanted.collection}: {error}") from None
+    note(f"done: {sum(file['rows'] for file in report['files'].values()):,} rows in {len(report['files'])} files")
+
+
+def main() -> int:
+    """Compact; the exit code tells why that failed."""
+    logging.getLogger("azure").setLevel(logging.CRITICAL)  # what it warns of is said by `Failed`
+    try:
+        run(os.environ)
+    except Failed as failed:
+        note(str(failed))
+        return failed.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

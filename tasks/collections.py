@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from azure.batch.models import BatchTask, BatchTaskCreateOptions
 from prefect import task
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from spatiobatch.errors import NotStacError, UnknownCollectionError
 from spatiobatch.manifest import CollectionTotals, Cost, Layout, Manifest
@@ -20,32 +20,15 @@ TASK_ID = "collections"
 SCRIPTS = {Runtime.python: "list_collections.py", Runtime.bash: "list_collections.sh"}
 
 
-class _Spatial(BaseModel):
-    bbox: list[list[float]]
-
-
-class _Temporal(BaseModel):
-    interval: list[tuple[str | None, str | None]]
-
-
-class _Extent(BaseModel):
-    spatial: _Spatial
-    temporal: _Temporal
-
-
 class _Collection(BaseModel):
-    """What every collection must have.
+    """What tells a STAC collection; catalogs are known to leave out the other fields that the standard requires.
 
     https://github.com/radiantearth/stac-spec/blob/v1.0.0/collection-spec/collection-spec.md#collection-fields
     """
 
-    id: str
+    id: str = Field(min_length=1)
     type: Literal["Collection"]
     stac_version: str
-    description: str
-    license: str
-    extent: _Extent
-    links: list[dict[str, Any]]
 
 
 class _Answer(BaseModel):

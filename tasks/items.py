@@ -11,7 +11,13 @@ from azure.batch.models import BatchTask, BatchTaskCreateOptions, EnvironmentSet
 from azure.core.exceptions import ResourceNotFoundError
 from prefect.logging import get_run_logger
 
-from spatiobatch.errors import HarvestError, JobEndedError, ShardsFailedError, TaskFailedError
+from spatiobatch.errors import (
+    HarvestError,
+    IncompleteHarvestError,
+    JobEndedError,
+    ShardsFailedError,
+    TaskFailedError,
+)
 from spatiobatch.manifest import CollectionTotals, Cost, Layout, Manifest
 from spatiobatch.receipts import Receipt, Totals, total
 from spatiobatch.settings import Settings
@@ -55,6 +61,19 @@ def item_tasks(
     return made
 
 
+def harvest_items(
+    azure: AzureClients, environment: Environment, job: str, harvest_id: str, plan: Plan
+) -> tuple[Manifest, list[Receipt]]:
+    """Run round after round until receipts cover everything; the manifest, and the receipts that it adds up.
+
+    The first round submits nothing: it waits for what an earlier run of the same harvest left running.
+    """
+    receipts, shards = run_round(azure, environment, job, harvest_id, [], []), list[Shard]()
+    while shards := plan.owed(receipts, shards):
+        receipts = run_round(azure, environment, job, harvest_id, shards, receipts)
+    return settle(azure, environment, job, harvest_id, plan, receipts), plan.counted(receipts)
+
+
 @azure_task("run round")
 def run_round(
     azure: AzureClients,
@@ -63,7 +82,6 @@ def run_round(
     harvest_id: str,
     shards: Sequence[Shard],
     receipts: Sequence[Receipt],
-    requests_per_second: float,
 ) -> list[Receipt]:
     """Submit shards, wait for every task of the job, and return all receipts that there are then.
 
@@ -83,7 +101,7 @@ def run_round(
     wanted = [(_task_ids(shard)[len(tasks)], shard) for shard, tasks in tried if all(map(_completed, tasks))]
     container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
     root = Layout(harvest_id).root
-    budget = Budget(container, root, requests_per_second)
+    budget = Budget(container, root, azure.settings.requests_per_second)
     if wanted:
         budget.share(min(len(wanted), slots(azure.settings)))
         submit_tasks.fn(azure, environment, job, item_tasks(azure, environment, harvest_id, wanted))
@@ -204,3 +222,19 @@ def _warn_of_unsettled(receipts: Iterable[Receipt]) -> None:
     if names:
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         get_run_logger().warning("a second look disagrees on %s%s", ", ".join(names[:_MOST_NAMED]), more)
+
+
+def check_complete(manifest: Manifest, archive: str, verify: Verify) -> None:
+    """Pass a harvest that can be relied on.
+
+    Raises:
+        IncompleteHarvestError: ids are unsettled, or the second look that was asked for was not possible.
+    """
+    unsettled = {name: found.unsettled for name, found in manifest.collections.items() if found.unsettled}
+    if not manifest.complete:
+        listed = ", ".join(f"{count} in {name}" for name, count in unsettled.items()) or "in some interval"
+        raise IncompleteHarvestError(manifest.harvest_id, archive, f"items could not be settled: {listed}")
+    if verify is Verify.ids and not manifest.verified:
+        raise IncompleteHarvestError(
+            manifest.harvest_id, archive, "its completeness could not be verified; --verify none does without"
+        )

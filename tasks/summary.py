@@ -11,7 +11,8 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from spatiobatch.manifest import Manifest, readable_extent
+from spatiobatch.manifest import CollectionTotals, Cost, Manifest, readable_extent
+from spatiobatch.query import Content
 
 _MOST_ROWS = 500
 _MOST_BYTES = 90_000
@@ -21,17 +22,28 @@ _LONGEST_CELL = 120
 Row = dict[str, str]
 
 
-def collection_rows(collections: list[dict[str, Any]]) -> list[Row]:
-    """One row for each collection: id, title, extent, licence; nothing in it that a terminal would obey."""
-    return [
+def collection_rows(collections: list[dict[str, Any]], manifest: Manifest) -> list[Row]:
+    """One row for each collection, with nothing in it that a terminal would obey.
+
+    What a harvest of collections found is id, title, extent, licence; of items, how many there are.
+    """
+    rows = [
         {
             "id": _printable(collection["id"]),
             "title": _printable(collection.get("title") or ""),
             "extent": _printable(readable_extent(collection)),
-            "licence": _printable(collection["license"]),
+            "licence": _printable(collection.get("license") or ""),
         }
         for collection in collections
     ]
+    if manifest.query.content is Content.collections:
+        return rows
+    return [{"id": row["id"], **_counts(manifest.collections[row["id"]]), "extent": row["extent"]} for row in rows]
+
+
+def _counts(found: CollectionTotals) -> Row:
+    """Its totals in words; what is zero everywhere says so too."""
+    return {name: f"{count:,}" for name, count in found.model_dump().items()}
 
 
 def _printable(text: object) -> str:
@@ -44,7 +56,9 @@ def summarise(manifest: Manifest, collections: list[dict[str, Any]], archive: st
 
     The keys hold the query's hash, so that the harvests of one query are versions of the same artifacts.
     """
-    rows = [{name: cell[:_LONGEST_CELL] for name, cell in row.items()} for row in collection_rows(collections)]
+    rows = [
+        {name: cell[:_LONGEST_CELL] for name, cell in row.items()} for row in collection_rows(collections, manifest)
+    ]
     key = f"harvest-{manifest.query.hash}"
     table = rows[: _fitting(rows, json.dumps)]
     create_table_artifact(table, key=f"{key}-collections", description=f"Collections of harvest {manifest.harvest_id}")
@@ -67,19 +81,27 @@ def _page(manifest: Manifest, rows: list[Row], archive: str) -> str:
     seconds = (manifest.finished - manifest.started).total_seconds()
     shown = _fitting(rows, _line)
     lines = [
-        f"# {len(rows)} collections" + (" (incomplete)" if not manifest.complete else ""),
+        f"# {manifest.headline}" + (" (incomplete)" if not manifest.complete else ""),
         "",
-        f"Harvest `{manifest.harvest_id}`, {seconds:.0f} s, {manifest.cost.node_seconds:.0f} node seconds.",
+        f"Harvest `{manifest.harvest_id}`, {seconds:.0f} s, {_cost(manifest.cost)}.",
         "",
         f"Archive: `{archive}`",
         "",
-        "| id | title | extent | licence |",
-        "| --- | --- | --- | --- |",
+        *(_heading(rows[0]) if rows else []),
         *map(_line, rows[:shown]),
     ]
     if shown < len(rows):
         lines += ["", f"{len(rows) - shown} more are in the archive."]
     return "\n".join(lines)
+
+
+def _cost(cost: Cost) -> str:
+    calls = "" if cost.calls is None else f", {cost.calls:,} STAC calls, {cost.throttled or 0:,} of them throttled"
+    return f"{cost.node_seconds:.0f} node seconds{calls}"
+
+
+def _heading(row: Row) -> list[str]:
+    return ["| " + " | ".join(row) + " |", "| " + " | ".join("---" for _ in row) + " |"]
 
 
 def _line(row: Row) -> str:

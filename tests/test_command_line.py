@@ -14,6 +14,7 @@ from conftest import running_azure
 from flow_runs import Site
 from local_pools import until
 from operators import application, grant
+from processes import left_over
 
 from flows.console import guarded
 from flows.run import main
@@ -104,18 +105,6 @@ def test_help_describes_every_option(checkout: Path, command: str) -> None:
     options = re.findall(r"^  (--[\w-]+)(.*)$", out, re.MULTILINE)
     assert ("--help", "") in [(name, "") for name, _ in options]
     assert re.search(r"^Usage: run.py", out, re.MULTILINE)
-
-
-def left_over(checkout: Path) -> list[str]:
-    """Command lines of processes that know this checkout."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if str(checkout).encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:  # ended, or not ours
-            continue
-    return found
 
 
 def test_output_and_errors_of_a_whole_run_are_for_machines(checkout: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from processes import left_over
 
 CHECKOUT = Path(__file__).parent.parent
 ROOMS = ("flows", "tasks", "spatiobatch", "task_scripts", "local_azure")
@@ -115,15 +116,14 @@ def test_every_parameter_of_every_form_is_described(served: Served) -> None:
 
 def test_deploying_again_changes_nothing(served: Served) -> None:
     before = served.deployments()
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     environment = {
         **os.environ,
         "PREFECT_HOME": str(served.checkout / "prefect"),
         "PREFECT_API_URL": str(served.api.base_url),
     }
     environment |= {"PWD": str(served.checkout), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    done = subprocess.run(command, cwd=served.checkout, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    subprocess.run(command, cwd=served.checkout, env=environment, capture_output=True, timeout=120, check=True)
     after = served.deployments()
     kept = ("id", "entrypoint", "parameters", "description", "tags", "pull_steps", "concurrency_options")
     assert {name: [each[key] for key in kept] for name, each in after.items()} == {
@@ -142,15 +142,3 @@ def test_ctrl_c_ends_all_of_it(served: Served) -> None:
     os.killpg(served.process.pid, signal.SIGINT)
     assert served.process.wait(60) == 130
     assert left_over(served.checkout) == []
-
-
-def left_over(checkout: Path) -> list[str]:
-    """Command lines of processes that know this checkout."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if str(checkout).encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:  # ended, or not ours
-            continue
-    return found

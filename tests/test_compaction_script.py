@@ -1,0 +1,378 @@
+"""The script that makes stac-geoparquet of archived items: every item is a row or an exception, and nothing is lost."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import unquote
+
+import duckdb
+import pytest
+import rustac
+import zstandard
+from node_scripts import CLIENT_ID, HURRY, SCRIPTS, run
+
+Json = dict[str, Any]
+DATA = Path(__file__).parents[2] / "shared" / "data" / "stac"
+ITEMS, PARQUET = "harvests/h/items/c", "harvests/h/parquet/c"
+
+
+class Container(ThreadingHTTPServer):
+    """The results container, and IMDS. Tokens are `secret`; `refusals` are the statuses of the first answers."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.origin = f"http://127.0.0.1:{self.server_port}"
+        self.blobs: dict[str, bytes] = {}
+        self.written: list[str] = []
+        self.refusals: list[int] = []
+
+    def archive(self, *lines: bytes, shard: str = "s1") -> None:
+        """Put a shard there, as a harvest leaves it."""
+        packed = zstandard.ZstdCompressor().compress(b"".join(line + b"\n" for line in lines))
+        self.blobs[f"{ITEMS}/{shard}.ndjson.zst"] = packed
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Container
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/metadata/identity/"):
+            token = {"access_token": "secret", "expires_in": "3600", "token_type": "Bearer"}
+            return self.send(200, json.dumps(token).encode())
+        if self.server.refusals:
+            return self.send(self.server.refusals.pop(0), b"refused secret")
+        content = self.server.blobs.get(unquote(self.path.removeprefix("/results/")))
+        return self.send(404, b"BlobNotFound") if content is None else self.send(200, content)
+
+    def do_PUT(self) -> None:
+        name = unquote(self.path.removeprefix("/results/"))
+        self.server.blobs[name] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.written.append(name)
+        self.send(201, b"")
+
+    def send(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay quiet."""
+
+
+@pytest.fixture
+def container() -> Iterator[Container]:
+    with Container() as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@dataclass
+class Outcome:
+    """What a run left, its files in a folder."""
+
+    finished: subprocess.CompletedProcess[str]
+    container: Container
+    folder: Path
+
+    @property
+    def report(self) -> Json:
+        """The report of a run that succeeded."""
+        assert self.finished.returncode == 0, self.finished.stderr
+        return dict(json.loads(self.container.blobs[f"{PARQUET}/compaction.json"]))
+
+    def file(self, name: str) -> Path:
+        """A month's file, saved."""
+        assert self.finished.returncode == 0, self.finished.stderr
+        saved = self.folder / f"{name}.parquet"
+        saved.write_bytes(self.container.blobs[f"{PARQUET}/{name}.parquet"])
+        return saved
+
+    def rows(self, name: str, columns: str = "*") -> list[tuple[Any, ...]]:
+        """A month's rows, as DuckDB reads them, by id."""
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            query = f"SELECT {columns} FROM read_parquet(?) ORDER BY id"  # noqa: S608  # the columns are ours
+            return connection.execute(query, [str(self.file(name))]).fetchall()
+
+    def value(self, column: str, name: str = "2020-01") -> list[Any]:
+        """One column of a month."""
+        return [value for (value,) in self.rows(name, column)]
+
+    def items(self, name: str) -> dict[str, Json]:
+        """A month's items by id, as a reader of stac-geoparquet gives them back."""
+        return {item["id"]: item for item in rustac.read_sync(str(self.file(name)))["features"]}
+
+
+Compact = Callable[..., Outcome]
+
+
+@pytest.fixture
+def compact(container: Container, tmp_path: Path) -> Compact:
+    """Runs the script on shards of the container, without waiting between attempts."""
+
+    def start(*shards: str, **changes: str) -> Outcome:
+        variables = {
+            "RESULTS_URL": f"{container.origin}/results",
+            "HARVEST_ID": "h",
+            "AZURE_CLIENT_ID": CLIENT_ID,
+            "AZURE_POD_IDENTITY_AUTHORITY_HOST": container.origin,
+            "COMPACT": json.dumps({"collection": "c", "segment": "c", "shards": shards or ["s1"]}),
+            **changes,
+        }
+        command = [sys.executable, "-I", "-c", HURRY, str(SCRIPTS / "compact_items.py")]
+        finished = run(command, tmp_path, variables)
+        assert "secret" not in finished.stderr
+        assert "Traceback" not in finished.stderr, finished.stderr
+        return Outcome(finished, container, tmp_path)
+
+    return start
+
+
+def item(
+    item_id: str, moment: str | None = "2020-01-01T00:00:00Z", properties: Json | None = None, **members: Any
+) -> bytes:
+    """An item; members that are `...` are left out."""
+    document = {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "id": item_id,
+        "geometry": {"type": "Point", "coordinates": [1.5, 2.5]},
+        "bbox": [1.5, 2.5, 1.5, 2.5],
+        "properties": {"datetime": moment, **(properties or {})},
+        "links": [],
+        "assets": {"data": {"href": f"https://example.com/{item_id}"}},
+        "collection": "c",
+        **members,
+    }
+    return json.dumps({name: value for name, value in document.items() if value is not ...}).encode()
+
+
+def test_a_property_that_comes_late_is_there(container: Container, compact: Compact) -> None:
+    early = [item(f"a{number:05}") for number in range(5000)]
+    container.archive(*early, item("b", properties={"late": "x", "nested": {"deep": [1]}}))
+    container.archive(item("c", "2020-02-01T00:00:00Z"), shard="s2")
+    done = compact("s1", "s2")
+    assert done.rows("2020-01", "late, nested")[-1] == ("x", {"deep": [1]})
+    assert done.value("late", "2020-02") == [None]
+
+
+def test_rows_and_exceptions_are_what_was_archived(container: Container, compact: Compact) -> None:
+    broken = item("d").replace(b'"Feature"', b"Feature")
+    container.archive(item("a"), item("b", "2020-02-01T00:00:00Z"), item("c", "yesterday"), broken)
+    report = compact().report
+    counted = {name: (file["rows"], file["exceptions"]) for name, file in report["files"].items()}
+    assert counted == {"2020-01": (1, 0), "2020-02": (1, 0), "undated": (0, 2)}
+    assert [exception["id"] for exception in report["exceptions"]] == ["c", "d"]
+    assert report["exceptions_count"] == 2
+
+
+def test_a_changed_type_makes_a_property_json_text(container: Container, compact: Compact) -> None:
+    values = [1, "1", {"x": 1}, [1], None]
+    container.archive(*(item(f"i{n}", properties={"p": value}) for n, value in enumerate(values)))
+    done = compact()
+    assert [text and json.loads(text) for text in done.value("p")] == values
+    assert done.report["converted"] == {"properties.p": "values of several types: dict, int, list, str"}
+
+
+def test_whole_and_broken_numbers_are_numbers(container: Container, compact: Compact) -> None:
+    container.archive(item("a", properties={"p": 1, "big": 2**63}), item("b", properties={"p": 1.5, "big": 1}))
+    done = compact()
+    assert done.value("p") == [1.0, 1.5]
+    assert done.value("big") == [str(2**63), "1"]
+
+
+def test_a_null_geometry_keeps_its_row(container: Container, compact: Compact) -> None:
+    container.archive(item("a"), item("b", geometry=None, bbox=...), item("c", geometry=...))
+    assert compact().value("ST_AsText(geometry)") == ["POINT (1.5 2.5)", None, None]
+
+
+def test_a_geometry_that_is_none_is_an_exception(container: Container, compact: Compact) -> None:
+    container.archive(item("a"), item("b", geometry={"type": "Blob", "coordinates": []}))
+    report = compact().report
+    assert report["files"]["2020-01"] | {"bytes": 0} == {"rows": 1, "exceptions": 1, "duplicates": 0, "bytes": 0}
+    assert report["exceptions"] == [{"id": "b", "problem": "its geometry is no GeoJSON geometry"}]
+
+
+@pytest.mark.parametrize("bbox", [[1, 2, 3], ["1", "2", "3", "4"], {"xmin": 1}])
+def test_a_bbox_that_is_none_is_an_exception(container: Container, compact: Compact, bbox: object) -> None:
+    container.archive(item("a", bbox=bbox))
+    done = compact()
+    assert (done.report["exceptions"][0]["id"], done.report["exceptions_count"]) == ("a", 1)
+    assert container.written == [f"{PARQUET}/compaction.json"]
+
+
+def test_heights_are_kept(container: Container, compact: Compact) -> None:
+    solid = {"geometry": {"type": "Point", "coordinates": [1, 2, 3]}, "bbox": [1, 2, 3, 4, 5, 6]}
+    container.archive(item("a", **solid), item("b"))
+    first, second = compact().rows("2020-01", "ST_AsText(geometry), bbox")
+    assert first == ("POINT Z (1 2 3)", {"xmin": 1, "ymin": 2, "zmin": 3, "xmax": 4, "ymax": 5, "zmax": 6})
+    assert second[1] == {"xmin": 1.5, "ymin": 2.5, "zmin": None, "xmax": 1.5, "ymax": 2.5, "zmax": None}
+
+
+def test_months_are_those_of_utc_to_the_microsecond(container: Container, compact: Compact) -> None:
+    moments = {
+        "a": "2020-01-31T23:59:59.999999Z",
+        "b": "2020-02-01T00:00:00Z",
+        "c": "2020-02-01T00:30:00.000001+01:00",
+        "d": "2020-01-31T23:30:00-01:00",
+        "e": "2020-01-31T23:59:59.9999999Z",
+    }
+    container.archive(*(item(item_id, moment) for item_id, moment in moments.items()))
+    done = compact()
+    assert (done.value("id"), done.value("id", "2020-02")) == (["a", "c"], ["b", "d", "e"])
+    assert done.value("datetime::VARCHAR") == ["2020-01-31 23:59:59.999999+00", "2020-01-31 23:30:00.000001+00"]
+
+
+def test_the_start_decides_where_start_and_end_are_there(container: Container, compact: Compact) -> None:
+    both = {"start_datetime": "2019-12-31T00:00:00Z", "end_datetime": "2020-03-01T00:00:00Z"}
+    container.archive(item("a", None, both), item("b", properties={**both, "end_datetime": None}))
+    done = compact()
+    assert (done.value("id", "2019-12"), done.value("id")) == (["a"], ["b"])
+
+
+def test_items_without_a_date_have_a_file(container: Container, compact: Compact) -> None:
+    container.archive(
+        item("a", None), item("b", properties={"datetime": None, "start_datetime": "2020-01-01T00:00:00Z"})
+    )
+    assert compact().value("id", "undated") == ["a", "b"]
+
+
+def test_of_an_id_in_two_shards_the_newest_version_stays(container: Container, compact: Compact) -> None:
+    container.archive(item("a", properties={"updated": "2022-01-01T00:00:00Z", "v": 1}), item("b", properties={"v": 1}))
+    container.archive(item("a", properties={"updated": "2021-01-01T00:00:00Z", "v": 2}), shard="s2")
+    container.archive(item("b", properties={"v": 2}), item("c", properties={"v": 2}), shard="s3")
+    done = compact("s1", "s2", "s3")
+    assert done.rows("2020-01", "id, v") == [("a", 1), ("b", 2), ("c", 2)]
+    assert (done.report["files"]["2020-01"]["rows"], done.report["files"]["2020-01"]["duplicates"]) == (3, 2)
+
+
+def test_names_that_are_taken_become_other_columns(container: Container, compact: Compact) -> None:
+    clashing = {"id": 5, "Bands": "x", "bands": [1], "geometry": "y", "a/~": 1, "A/~": 2}
+    container.archive(item("a", properties=clashing, foreign={"x": 1, "X": 2}))
+    columns = '"properties:id", Bands, "properties:bands", "properties:geometry", "a/~", "properties:A/~", "foreign"'
+    assert compact().rows("2020-01", columns) == [(5, "x", "[1]", "y", 1, "2", '{"x":1,"X":2}')]
+
+
+def test_names_that_look_like_sql_are_names(container: Container, compact: Compact) -> None:
+    names = ['a"b', "a'b", "a, b INT)", "", "ä 日本", "a.b", "{a}", "--"]
+    container.archive(item("a", properties={name: {name: number} for number, name in enumerate(names)}))
+    columns = ", ".join('"{}"'.format(name.replace('"', '""')) for name in names)
+    assert compact().rows("2020-01", columns) == [tuple({name: number} for number, name in enumerate(names))]
+
+
+def test_an_unreadable_date_beside_the_moment_leaves_text(container: Container, compact: Compact) -> None:
+    container.archive(item("a", properties={"updated": ""}), item("b", properties={"updated": "2020-01-01T00:00:00Z"}))
+    assert compact().value("updated") == ["", "2020-01-01T00:00:00Z"]
+
+
+def test_empty_objects_and_lists_do_no_harm(container: Container, compact: Compact) -> None:
+    container.archive(item("a", assets={}, properties={"o": {}, "l": [], "n": None}), item("b", assets=..., links=...))
+    done = compact()
+    assert done.rows("2020-01", "o, l, n") == [("{}", [], None), (None, None, None)]
+    assert set(done.items("2020-01")) == {"a", "b"}
+
+
+def test_every_file_of_a_collection_has_the_same_columns(container: Container, compact: Compact) -> None:
+    container.archive(item("a", properties={"x": 1}), item("b", "2020-02-01T00:00:00Z", {"x": 0.5, "y": "z"}))
+    done = compact()
+    with duckdb.connect() as connection:
+        described = [
+            connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(done.file(name))]).fetchall()
+            for name in ("2020-01", "2020-02")
+        ]
+    assert described[0] == described[1]
+
+
+def test_a_second_run_writes_the_same(container: Container, compact: Compact) -> None:
+    container.archive(item("a"), item("b", "2020-02-01T00:00:00Z"))
+    first = compact()
+    blobs = dict(container.blobs)
+    assert compact().report == first.report
+    assert container.blobs == blobs
+
+
+def test_the_report_is_written_last(container: Container, compact: Compact) -> None:
+    container.archive(item("a"), item("b", "2020-02-01T00:00:00Z"))
+    sizes = {name: file["bytes"] for name, file in compact().report["files"].items()}
+    assert container.written[-1] == f"{PARQUET}/compaction.json"
+    assert sizes == {name: len(container.blobs[f"{PARQUET}/{name}.parquet"]) for name in ("2020-01", "2020-02")}
+
+
+def test_no_items_are_an_empty_report(container: Container, compact: Compact) -> None:
+    container.archive()
+    assert compact().report == {
+        "collection": "c",
+        "files": {},
+        "exceptions": [],
+        "exceptions_count": 0,
+        "converted": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("shard", "says"), [(b"no zstd", "damaged"), (zstandard.compress(b'{"id": "a"'), "middle of an item")]
+)
+def test_a_damaged_archive_ends_with_5(container: Container, compact: Compact, shard: bytes, says: str) -> None:
+    container.blobs[f"{ITEMS}/s1.ndjson.zst"] = shard
+    finished = compact().finished
+    assert finished.returncode == 5
+    assert says in finished.stderr
+    assert container.written == []
+
+
+def test_a_passing_failure_is_tried_again(container: Container, compact: Compact) -> None:
+    container.archive(item("a"))
+    container.refusals = [503, 401, 500]
+    assert compact().value("id") == ["a"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, 4), (404, 5), (503, 6)])
+def test_a_lasting_failure_has_its_exit_code(container: Container, compact: Compact, status: int, code: int) -> None:
+    container.refusals = [status] * 10
+    assert compact().finished.returncode == code
+
+
+@pytest.mark.parametrize("changes", [{"COMPACT": "{}"}, {"HARVEST_ID": ""}, {"RESULTS_URL": "http://example.com/r"}])
+def test_a_wrong_environment_ends_with_2(compact: Compact, changes: dict[str, str]) -> None:
+    finished = compact(**changes).finished
+    assert (finished.returncode, len(finished.stderr.splitlines())) == (2, 1)
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="needs the sample catalogs beside the checkout")
+@pytest.mark.parametrize("collection", ["openaerialmap", "naip", "sentinel-2-l2a", "landsat-c2-l2"])
+def test_sample_catalogs_are_held_whole(container: Container, compact: Compact, collection: str) -> None:
+    packed = (DATA / f"{collection}.ndjson.zst").read_bytes()
+    with zstandard.ZstdDecompressor().stream_reader(packed) as reader:
+        archived = {item["id"]: item for item in map(json.loads, reader.read().splitlines())}
+    container.blobs[f"{ITEMS}/s1.ndjson.zst"] = packed
+    done = compact()
+    files = done.report["files"].values()
+    assert sum(file["rows"] for file in files) == len(archived)
+    assert done.report["exceptions_count"] == 0
+    fullest = max(done.report["files"], key=lambda name: done.report["files"][name]["rows"])
+    for item_id, back in done.items(fullest).items():
+        assert kept(archived[item_id]["assets"], back["assets"]), item_id
+
+
+def kept(there: object, back: object) -> bool:
+    """Whether all that was there came back."""
+    if isinstance(there, dict):
+        return isinstance(back, dict) and all(
+            value is None or kept(value, back.get(name)) for name, value in there.items()
+        )
+    if isinstance(there, list) and isinstance(back, list):
+        return len(there) == len(back) and all(map(kept, there, back))
+    return there == back
