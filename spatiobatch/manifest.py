@@ -103,7 +103,7 @@ class Layout:
 def readable_extent(collection: dict[str, Any]) -> str:
     """A STAC collection's extent on one line: its interval, and its box in degrees; what is missing is left out."""
     start, end = _first(collection, "temporal", "interval") or (None, None)
-    box = _first(collection, "spatial", "bbox") or []
+    box = [number for number in _first(collection, "spatial", "bbox") or [] if isinstance(number, int | float)]
     ends = "/".join(str(moment)[:10] if moment else ".." for moment in (start, end))
     return ends + (f" [{', '.join(f'{number:g}' for number in box)}]" if box else "")
 

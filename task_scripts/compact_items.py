@@ -65,9 +65,9 @@ LONGEST_LINE = 15_000_000
 """DuckDB reads no JSON object above 16 MiB; such an item is an exception."""
 DEEPEST, MOST_MEMBERS = 16, 500
 """What is nested deeper, or has more different members, becomes JSON text: each member is a column to Parquet."""
-BUFFERED_BYTES, FRAME_BYTES = 64 << 20, 1 << 20
-ROW_GROUP_ROWS = 10_000
-MEMORY_LIMIT, THREADS = "1GB", 2
+BUFFERED_BYTES, FRAME_BYTES = 16 << 20, 1 << 20
+ROW_GROUP_ROWS = 5_000
+MEMORY_LIMIT, THREADS = "512MB", 2
 LISTED_AT_MOST = 1000
 PROGRESS_ITEMS = 100_000
 LINKS = 'STRUCT(href VARCHAR, rel VARCHAR, "type" VARCHAR, title VARCHAR)[]'
@@ -120,6 +120,8 @@ def entry_of(line: bytes) -> Entry:
         raise NoRow("it has no id, or properties that are no object", id_on(line))
     properties = properties or {}
     month = month_of(properties)
+    if nameless({**item, **properties}):
+        raise NoRow("it has a member whose name no column can have", item_id, month)
     if len(line) > LONGEST_LINE:
         raise NoRow(f"it is larger than {LONGEST_LINE:,} bytes", item_id, month)
     if (bbox := item.get("bbox")) is not None and not is_bbox(bbox):
@@ -219,6 +221,8 @@ class Shape:
             return "objects without members"
         if len(self.members) > MOST_MEMBERS:
             return f"more than {MOST_MEMBERS} different members"
+        if nameless(self.members):
+            return "members whose names no column can have"
         return "members whose names differ in case only" if doubled(self.members) else ""
 
 
@@ -231,6 +235,11 @@ def doubled(names: Iterable[str]) -> set[str]:
     """Those of the names that DuckDB takes for an earlier one, since they differ in case only."""
     seen: set[str] = set()
     return {name for name in names if name.lower() in seen or seen.add(name.lower())}  # type: ignore[func-returns-value]  # `add` as the filter's memory
+
+
+def nameless(names: Iterable[str]) -> bool:
+    """Whether one of the names cannot be said in SQL."""
+    return any(not name or "\0" in name for name in names)
 
 
 def quoted(name: str) -> str:

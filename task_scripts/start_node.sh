@@ -5,7 +5,7 @@
 set -euo pipefail
 umask 022
 export DEBIAN_FRONTEND=noninteractive
-packages="requests==2.34.2 azure-identity==1.27.0 msgspec==0.22.0 zstandard==0.25.0"
+packages="requests==2.34.2 azure-identity==1.27.0 msgspec==0.22.0 zstandard==0.25.0 duckdb==2.0.0"
 shared=${AZ_BATCH_NODE_SHARED_DIR:?is not set: this is the start task of a Batch pool}
 venv=$shared/venv
 fail() { echo "start_node: $*" >&2; exit 1; }
@@ -18,7 +18,7 @@ retry() {
   done
   return 1
 }
-suffices() { "$1" -I -c "import requests, azure.identity, msgspec, zstandard" 2>/dev/null; }
+suffices() { "$1" -I -c "import requests, azure.identity, msgspec, zstandard, duckdb" 2>/dev/null; }
 install_packages() { apt-get update -q && apt-get install -qy -o DPkg::Lock::Timeout=300 "${missing[@]}"; }
 install_azure_cli() {
   sudo curl -fsSL --retry 3 -o /tmp/install-azure-cli https://aka.ms/InstallAzureCLIDeb && sudo bash /tmp/install-azure-cli

@@ -25,7 +25,7 @@ from tasks.roles import operator_on_storage, when_granted
 
 SCRIPTS = Path(__file__).parent.parent / "task_scripts"
 """The node scripts of this checkout."""
-TASK_SCRIPTS = ("list_collections.py", "list_collections.sh", "harvest_items.py", "probe.py")
+TASK_SCRIPTS = ("list_collections.py", "list_collections.sh", "harvest_items.py", "compact_items.py", "probe.py")
 """Those that tasks fetch as blobs; the start script travels in the pool's start task."""
 
 CONTAINER_OF_OURS = {"managed_by": MANAGED_BY}

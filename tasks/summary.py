@@ -38,7 +38,10 @@ def collection_rows(collections: list[dict[str, Any]], manifest: Manifest) -> li
     ]
     if manifest.query.content is Content.collections:
         return rows
-    return [{"id": row["id"], **_counts(manifest.collections[row["id"]]), "extent": row["extent"]} for row in rows]
+    found = [manifest.collections[collection["id"]] for collection in collections]
+    return [
+        {"id": row["id"], **_counts(totals), "extent": row["extent"]} for row, totals in zip(rows, found, strict=True)
+    ]
 
 
 def _counts(found: CollectionTotals) -> Row:

@@ -122,7 +122,7 @@ class Site:
 
     def requests(self, since: str = "") -> list[dict[str, Any]]:
         """What the stand-in was asked from that moment on."""
-        lines = self.record.read_text().splitlines() if self.record.exists() else []
+        lines = self.record.read_bytes().splitlines() if self.record.exists() else []
         return [request for request in map(json.loads, lines) if request["time"] >= since]
 
     def writes(self, since: str = "") -> list[str]:

@@ -267,10 +267,18 @@ def test_names_that_are_taken_become_other_columns(container: Container, compact
 
 
 def test_names_that_look_like_sql_are_names(container: Container, compact: Compact) -> None:
-    names = ['a"b', "a'b", "a, b INT)", "", "ä 日本", "a.b", "{a}", "--"]
+    names = ['a"b', "a'b", "a, b INT)", "ä 日本", "a.b", "{a}", "--"]
     container.archive(item("a", properties={name: {name: number} for number, name in enumerate(names)}))
     columns = ", ".join('"{}"'.format(name.replace('"', '""')) for name in names)
     assert compact().rows("2020-01", columns) == [tuple({name: number} for number, name in enumerate(names))]
+
+
+@pytest.mark.parametrize("name", ["", "a\0b"])
+def test_names_that_no_column_can_have_do_no_harm(container: Container, compact: Compact, name: str) -> None:
+    container.archive(item("a", properties={name: 1}), item("b", properties={"p": {name: "\0"}}))
+    done = compact()
+    assert [exception["id"] for exception in done.report["exceptions"]] == ["a"]
+    assert json.loads(done.value("p")[0]) == {name: "\0"}
 
 
 def test_an_unreadable_date_beside_the_moment_leaves_text(container: Container, compact: Compact) -> None:

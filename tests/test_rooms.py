@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "local_azure": {"local_azure"},
     "task_scripts": set(),
 }
-ON_THE_NODE = {"requests", "azure", "msgspec", "zstandard"}
+ON_THE_NODE = {"requests", "azure", "msgspec", "zstandard", "duckdb"}
 
 
 def imported(file: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from catalogs import collection
@@ -16,19 +17,24 @@ from tasks.summary import collection_rows, summarise
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
-def artifacts(*collections: dict[str, object]) -> tuple[str, list[dict[str, str]]]:
-    """The page and the table of a harvest of these collections."""
-    manifest = Manifest(
+def manifest(*collections: dict[str, Any]) -> Manifest:
+    """The manifest of a harvest of these collections."""
+    return Manifest(
         harvest_id="20261123T000000Z-0123456789ab",
         complete=True,
         verified=True,
         query=Query(),
-        collections={str(each["id"]): CollectionTotals() for each in collections},
+        collections={each["id"]: CollectionTotals() for each in collections},
         started=NOW,
         finished=NOW,
         cost=Cost(node_seconds=1),
     )
-    key = flow(lambda: summarise(manifest, list(collections), "https://blobs/manifest.json"), name="summary")()
+
+
+def artifacts(*collections: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
+    """The page and the table of a harvest of these collections."""
+    receipt = manifest(*collections)
+    key = flow(lambda: summarise(receipt, list(collections), "https://blobs/manifest.json"), name="summary")()
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(sort=ArtifactSort.CREATED_DESC)
     newest = {artifact.key: artifact.data for artifact in reversed(found)}
@@ -40,7 +46,7 @@ def test_artifacts_of_two_thousand_collections_stay_below_100_kilobytes() -> Non
     page, table = artifacts(*(collection(number, title="|<[" * 40) for number in range(2000)))
     assert len(page.encode()) < 100_000
     assert len(json.dumps(table)) < 100_000
-    assert page.startswith("# 2000 collections")
+    assert page.startswith("# 2,000 collections")
     assert "more are in the archive." in page
 
 
@@ -59,6 +65,21 @@ def test_title_cannot_put_a_link_or_html_into_the_page() -> None:
 
 
 def test_rows_hold_nothing_that_a_terminal_would_obey() -> None:
-    (row,) = collection_rows([collection(1, title="\x1b[31mred\r\n\x07", license="\ud800")])
+    odd = collection(1, title="\x1b[31mred\r\n\x07", license="\ud800")
+    (row,) = collection_rows([odd], manifest(odd))
     assert row["title"] == " [31mred   "
     assert row["licence"] == " "
+
+
+@pytest.mark.parametrize(
+    "extent",
+    [
+        None,
+        [],
+        {"spatial": None, "temporal": []},
+        {"spatial": {"bbox": [["west", None]]}, "temporal": {"interval": [[]]}},
+    ],
+)
+def test_extent_that_is_none_is_left_out(extent: Any) -> None:
+    odd = collection(1, extent=extent)
+    assert collection_rows([odd], manifest(odd))[0]["extent"] == "../.."

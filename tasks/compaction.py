@@ -1,0 +1,140 @@
+"""The GeoParquet of an item harvest: a Batch task for each collection that makes files of its archive."""
+
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Any
+
+from azure.batch.models import BatchTask, BatchTaskCreateOptions
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
+
+from spatiobatch.errors import HarvestError
+from spatiobatch.manifest import Layout
+from spatiobatch.names import digest, path_segment
+from spatiobatch.receipts import Receipt
+from tasks.clients import AzureClients, azure_task
+from tasks.environment import Environment
+from tasks.job import submit_tasks, wait_for_tasks
+from tasks.logs import check_succeeded
+from tasks.node_task import node_task, results_url
+
+SCRIPT = "compact_items.py"
+
+
+class MonthFile(BaseModel):
+    """What became of the items of one month; of `undated`, of those without a moment."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    rows: int
+    exceptions: int
+    """Items that cannot be rows; the archive alone has them."""
+    duplicates: int
+    """Older versions of an item that more than one shard holds."""
+    bytes: int
+    """Zero where no item is a row, so that there is no file."""
+
+
+class Compaction(BaseModel):
+    """What a node tells of the files of one collection."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    collection: str
+    files: dict[str, MonthFile]
+    exceptions: tuple[dict[str, Any], ...]
+    """`id` and `problem`, of at most 1000."""
+    exceptions_count: int
+    converted: dict[str, str]
+    """Members that are not columns of their own name and type, and why."""
+
+    @property
+    def items(self) -> int:
+        """Items that were read."""
+        return sum(file.rows + file.exceptions + file.duplicates for file in self.files.values())
+
+
+@azure_task("compact items")
+def compact(
+    azure: AzureClients, environment: Environment, job: str, harvest_id: str, receipts: Sequence[Receipt]
+) -> dict[str, Compaction]:
+    """Have stac-geoparquet made of the shards that these receipts are of; the nodes' reports by collection.
+
+    Attaches to what an earlier run of the same harvest submitted; a task of it that failed is followed by another.
+
+    Raises:
+        TaskFailedError: a collection could not be compacted.
+        HarvestError: items of a collection are neither in its files nor listed as exceptions.
+    """
+    there = {task.id: task for task in azure.batch(environment.batch_endpoint).list_tasks(job)}
+    collections = _by_collection(receipts)
+    chosen = {collection: _task_id(collection, held, there) for collection, held in collections.items()}
+    wanted = [
+        _task(azure, environment, harvest_id, task_id, collection, collections[collection])
+        for collection, task_id in chosen.items()
+        if task_id not in there
+    ]
+    submit_tasks.fn(azure, environment, job, wanted)
+    ended = {task.id: task for task in wait_for_tasks.fn(azure, environment, job, len(there) + len(wanted))}
+    for task_id in chosen.values():
+        check_succeeded(azure, environment, job, ended[task_id], Layout(harvest_id).logs(task_id))
+    return {name: _report(azure, environment, harvest_id, name, held) for name, held in collections.items()}
+
+
+def _by_collection(receipts: Iterable[Receipt]) -> dict[str, list[Receipt]]:
+    """The receipts that tell of items, by collection; the order decides which of two equal versions is the later."""
+    collections: dict[str, list[Receipt]] = {}
+    for receipt in sorted(receipts, key=lambda receipt: receipt.name):
+        if receipt.count:
+            collections.setdefault(receipt.collection, []).append(receipt)
+    return collections
+
+
+def _task_id(collection: str, receipts: Sequence[Receipt], there: dict[str, BatchTask]) -> str:
+    """The id of the attempt that counts: the first that has not failed."""
+    name = f"compact-{digest('|'.join([collection, *(receipt.name for receipt in receipts)]), 16)}"
+    attempts = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(task_id for task_id in attempts if task_id not in there or not _failed(there[task_id]))
+
+
+def _failed(task: BatchTask) -> bool:
+    return task.state == "completed" and (task.execution_info is None or task.execution_info.result != "success")
+
+
+def _task(
+    azure: AzureClients,
+    environment: Environment,
+    harvest_id: str,
+    task_id: str,
+    collection: str,
+    receipts: Sequence[Receipt],
+) -> BatchTaskCreateOptions:
+    shards = [receipt.name for receipt in receipts]
+    wanted = {"collection": collection, "segment": path_segment(collection), "shards": shards}
+    variables = {
+        "RESULTS_URL": results_url(azure, environment),
+        "HARVEST_ID": harvest_id,
+        "COMPACT": to_json(wanted).decode(),
+    }
+    logs = Layout(harvest_id).logs(task_id)
+    return node_task(azure, environment, task_id, script=SCRIPT, logs=logs, variables=variables)
+
+
+def _report(
+    azure: AzureClients, environment: Environment, harvest_id: str, collection: str, receipts: Sequence[Receipt]
+) -> Compaction:
+    """What the node tells of a collection.
+
+    Raises:
+        HarvestError: it tells of more or fewer items than the receipts do.
+    """
+    container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
+    path = f"{Layout(harvest_id).root}/parquet/{path_segment(collection)}/compaction.json"
+    report = Compaction.model_validate_json(container.download_blob(path).readall())
+    archived = sum(receipt.count for receipt in receipts)
+    if report.items != archived:
+        raise HarvestError(
+            f"The GeoParquet files of {collection} account for {report.items} items, but {archived} are archived: "
+            "take the archive for what was harvested, and harvest again for the files."
+        )
+    return report
