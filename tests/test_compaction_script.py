@@ -19,6 +19,14 @@ from node_scripts import CLIENT_ID, HURRY, SCRIPTS, run
 
 Json = dict[str, Any]
 DATA = Path(__file__).parents[2] / "shared" / "data" / "stac"
+MEASURED = """
+import pathlib, re, runpy, sys
+try:
+    runpy.run_path(sys.argv[1], run_name="__main__")
+finally:
+    print(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
+"""
+"""Prints the peak of its memory in KiB."""
 ITEMS, PARQUET = "harvests/h/items/c", "harvests/h/parquet/c"
 
 
@@ -123,7 +131,7 @@ Compact = Callable[..., Outcome]
 def compact(container: Container, tmp_path: Path) -> Compact:
     """Runs the script on shards of the container, without waiting between attempts."""
 
-    def start(*shards: str, **changes: str) -> Outcome:
+    def start(*shards: str, command: str = HURRY, **changes: str) -> Outcome:
         variables = {
             "RESULTS_URL": f"{container.origin}/results",
             "HARVEST_ID": "h",
@@ -132,8 +140,8 @@ def compact(container: Container, tmp_path: Path) -> Compact:
             "COMPACT": json.dumps({"collection": "c", "segment": "c", "shards": shards or ["s1"]}),
             **changes,
         }
-        command = [sys.executable, "-I", "-c", HURRY, str(SCRIPTS / "compact_items.py")]
-        finished = run(command, tmp_path, variables)
+        script = str(SCRIPTS / "compact_items.py")
+        finished = run([sys.executable, "-I", "-c", command, script], tmp_path, variables)
         assert "secret" not in finished.stderr
         assert "Traceback" not in finished.stderr, finished.stderr
         return Outcome(finished, container, tmp_path)
@@ -357,6 +365,17 @@ def test_a_lasting_failure_has_its_exit_code(container: Container, compact: Comp
 def test_a_wrong_environment_ends_with_2(compact: Compact, changes: dict[str, str]) -> None:
     finished = compact(**changes).finished
     assert (finished.returncode, len(finished.stderr.splitlines())) == (2, 1)
+
+
+def test_memory_stays_bounded(container: Container, compact: Compact) -> None:
+    assets = {f"asset-{n}": {"href": f"https://example.com/ID/{n}.tif", "title": "x" * 200} for n in range(10)}
+    template = item("ID", properties={f"p:{n}": n / 3 for n in range(20)}, assets=assets)
+    packer = zstandard.ZstdCompressor(level=1).compressobj()
+    packed = [packer.compress(template.replace(b"ID", b"%06d" % number) + b"\n") for number in range(50_000)]
+    container.blobs[f"{ITEMS}/s1.ndjson.zst"] = b"".join([*packed, packer.flush()])
+    done = compact(command=MEASURED)
+    assert done.report["files"]["2020-01"]["rows"] == 50_000
+    assert int(done.finished.stdout) < 500_000
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs the sample catalogs beside the checkout")
