@@ -203,12 +203,22 @@ class Shape:
         if self.kinds == {dict}:
             return struct({name: shape.type(f"{path}.{name}", converted) for name, shape in self.members.items()})
         if self.kinds == {list}:
-            return f"{self.element.type(f'{path}[]', converted) if self.element else 'VARCHAR'}[]"
+            return self.list_type(path, converted)
         if self.kinds == {bool}:
             return "BOOLEAN"
         if self.kinds == {int}:
             return "BIGINT"
         return "DOUBLE" if float in self.kinds else "VARCHAR"
+
+    def list_type(self, path: str, converted: dict[str, str]) -> str:
+        """The type of lists; a list is one text rather than a list of texts."""
+        inner: dict[str, str] = {}
+        element = self.element.type(path, inner) if self.element else "VARCHAR"
+        if element == "JSON":
+            converted[path] = f"in a list: {inner[path].removeprefix('in a list: ')}"
+            return "JSON"
+        converted.update(inner)
+        return f"{element}[]"
 
     def why_json(self) -> str:
         """Why no typed column can hold the values; empty if one can."""

@@ -27,6 +27,8 @@ finally:
     print(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
 """
 """Prints the peak of its memory in KiB."""
+DATES = ("datetime", "start_datetime", "end_datetime", "created", "updated")
+"""They come back as other text for the same moment."""
 ITEMS, PARQUET = "harvests/h/items/c", "harvests/h/parquet/c"
 
 
@@ -193,6 +195,14 @@ def test_a_changed_type_makes_a_property_json_text(container: Container, compact
     done = compact()
     assert [text and json.loads(text) for text in done.value("p")] == values
     assert done.report["converted"] == {"properties.p": "values of several types: dict, int, list, str"}
+
+
+def test_a_list_of_mixed_elements_is_one_json_text(container: Container, compact: Compact) -> None:
+    lists = [[1, "a"], [[1, [2]]], []]
+    container.archive(*(item(f"i{n}", properties={"p": value}) for n, value in enumerate(lists)))
+    done = compact()
+    assert [json.loads(text) for text in done.value("p")] == lists
+    assert done.report["converted"] == {"properties.p": "in a list: values of several types: int, list, str"}
 
 
 def test_whole_and_broken_numbers_are_numbers(container: Container, compact: Compact) -> None:
@@ -391,7 +401,9 @@ def test_sample_catalogs_are_held_whole(container: Container, compact: Compact, 
     assert done.report["exceptions_count"] == 0
     fullest = max(done.report["files"], key=lambda name: done.report["files"][name]["rows"])
     for item_id, back in done.items(fullest).items():
-        assert kept(archived[item_id]["assets"], back["assets"]), item_id
+        there = archived[item_id]
+        assert kept(there["assets"], back["assets"]), item_id
+        assert kept({**there["properties"], **dict.fromkeys(DATES)}, back["properties"]), item_id
 
 
 def kept(there: object, back: object) -> bool:

@@ -20,7 +20,7 @@ esac
 """
 VENV_PYTHON = r"""
 case $* in
-  *"-m pip install"*) echo "pip ${*##*-check }" >>"$LOG"; : >"$self.installed" ;;
+  *"-m pip install"*) all=$*; echo "pip ${all##*-check }" >>"$LOG"; : >"$self.installed" ;;
   *"import requests"*) [[ -e $self.installed ]] ;;
   *) echo "venv python $*" ;;
 esac
