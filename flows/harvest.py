@@ -15,8 +15,9 @@ from tasks import unfinished
 from tasks.archive import download, publish_latest
 from tasks.clients import AzureClients
 from tasks.collections import TASK_ID, collections_task, manifest_of, parse_collections
+from tasks.compaction import compact
 from tasks.environment import read_environment
-from tasks.items import check_complete, harvest_items, slots
+from tasks.items import check_complete, harvest_items, settle, slots
 from tasks.job import batch_job, submit_tasks, wait_for_tasks
 from tasks.logs import read_logs
 from tasks.results import harvest_files, publish
@@ -69,7 +70,9 @@ def harvest(
         if query.content is Content.items:
             how = {"parallel": slots(settings), "verify": verify, "max_items": max_items}
             plan = Plan.of(collections, query, going.started, **how)
-            manifest, receipts = harvest_items(azure, environment, job, name, plan)
+            receipts = harvest_items(azure, environment, job, name, plan)
+            compact(azure, environment, job, name, receipts)
+            manifest = settle(azure, environment, job, name, plan, receipts)
         else:
             manifest = manifest_of(collections, query, name, going.started, ended)
 

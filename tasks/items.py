@@ -63,15 +63,15 @@ def item_tasks(
 
 def harvest_items(
     azure: AzureClients, environment: Environment, job: str, harvest_id: str, plan: Plan
-) -> tuple[Manifest, list[Receipt]]:
-    """Run round after round until receipts cover everything; the manifest, and the receipts that it adds up.
+) -> list[Receipt]:
+    """Run round after round until receipts cover everything; those that the harvest consists of.
 
     The first round submits nothing: it waits for what an earlier run of the same harvest left running.
     """
     receipts, shards = run_round(azure, environment, job, harvest_id, [], []), list[Shard]()
     while shards := plan.owed(receipts, shards):
         receipts = run_round(azure, environment, job, harvest_id, shards, receipts)
-    return settle(azure, environment, job, harvest_id, plan, receipts), plan.counted(receipts)
+    return plan.counted(receipts)
 
 
 @azure_task("run round")

@@ -58,17 +58,16 @@ def node_task(
         command_line=f"/bin/bash -c {shlex.quote(command)}",
         resource_files=[resource],
         environment_settings=[EnvironmentSetting(name=name, value=value) for name, value in surroundings.items()],
-        output_files=[
-            OutputFile(
-                file_pattern="../std*.txt",
-                destination=OutputFileDestination(
-                    container=OutputFileBlobContainerDestination(
-                        container_url=results_url(azure, environment), path=logs, identity_reference=identity
-                    )
-                ),
-                upload_options=OutputFileUploadConfiguration(upload_condition="taskcompletion"),
-            )
-        ],
+        output_files=[_output(results_url(azure, environment), logs, identity)],
+    )
+
+
+def _output(container_url: str, logs: str, identity: BatchNodeIdentityReference) -> OutputFile:
+    container = OutputFileBlobContainerDestination(container_url=container_url, path=logs, identity_reference=identity)
+    return OutputFile(
+        file_pattern="../std*.txt",
+        destination=OutputFileDestination(container=container),
+        upload_options=OutputFileUploadConfiguration(upload_condition="taskcompletion"),
     )
 
 

@@ -136,6 +136,8 @@ def test_closing_a_job_that_has_ended_or_is_gone_is_fine(shop: Shop) -> None:
     shop.batch.client.create_job({"id": "ended-1", "poolInfo": {"poolId": shop.azure.settings.pool}})
     for job_end in ("terminate", "terminate", "delete", "delete"):
         shop.with_(job_end=job_end).close("ended-1")
+    active = shop.batch.client.list_jobs(filter="state eq 'active'")
+    assert "ended-1" not in {job.id for job in active}
 
 
 def test_250_tasks_take_three_calls(shop: Shop) -> None:
