@@ -72,6 +72,9 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     for library in ("httpx", "uvicorn"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    for flag, file in (("--env-file", env_file), ("--record", record)):
+        if file and not file.absolute().parent.is_dir():
+            _end(2, f"{flag} {file}: there is no folder {file.parent}")
     if catalog and stac_upstream:
         _end(2, "give --catalog or --stac-upstream, not both")
     try:

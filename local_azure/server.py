@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import json
 import logging
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -87,13 +88,18 @@ async def serve(options: Options, env_file: Path) -> None:
 @contextlib.contextmanager
 def _only_one(state: Path) -> Iterator[None]:
     state.mkdir(parents=True, exist_ok=True)
-    with (state / "lock").open("w") as lock:
+    with (state / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            lock.seek(0)
             raise StateInUseError(
-                f"another local_azure serves from {state}; end it, or name another folder with --state"
+                f"process {lock.read() or 'unknown'} serves from {state} already: wait for it or end it, "
+                "or name another folder with --state"
             ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         yield
 
 

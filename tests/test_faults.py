@@ -1,6 +1,9 @@
 """A fault is what its specification says; one that cannot be understood is refused with a sentence."""
 
 import contextlib
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -59,3 +62,22 @@ def test_a_specification_that_makes_no_sense_is_refused(spec: str) -> None:
 def test_no_text_breaks_the_parser(text: str) -> None:
     with contextlib.suppress(FaultSpecError):
         assert parse_fault(f"service=arm,status=500,{text}").service == "arm"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--fault", "service=moon,status=500"],
+        ["--record", "missing/folder/record"],
+        ["--clock", "sundial"],
+        ["--nodes", "0"],
+        ["--catalog", "missing"],
+    ],
+    ids=lambda flags: flags[0],
+)
+def test_the_stand_in_refuses_wrong_flags_with_exit_code_2(flags: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "local_azure", "--env-file", str(tmp_path / "E"), *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "E").exists()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pytest
 import zstandard
 from flow_runs import Site, running_site
@@ -54,6 +55,13 @@ def test_every_item_of_the_catalog_is_archived_once(whole: tuple[Harvest, dict[t
     manifest = harvest.manifest
     assert len(lines) == DEMO_ITEMS == sum(found.items for found in manifest.collections.values())
     assert (manifest.complete, manifest.verified, manifest.cost.throttled) == (True, True, 0)
+
+
+def test_the_parquet_files_hold_every_item_once(whole: tuple[Harvest, dict[tuple[str, str], bytes]]) -> None:
+    assert whole[0].output is not None
+    files = whole[0].output.parent / "parquet" / "*" / "*.parquet"
+    rows = duckdb.sql(f"SELECT collection, id FROM read_parquet('{files}', union_by_name = true)").fetchall()  # noqa: S608  # a path of this test's
+    assert sorted(rows) == sorted(whole[1])
 
 
 def test_a_finished_harvest_cannot_be_resumed(built: Site, whole: tuple[Harvest, dict[tuple[str, str], bytes]]) -> None:
