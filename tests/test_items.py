@@ -84,7 +84,7 @@ class Field:
 
     def round(self, shards: Sequence[Shard], receipts: Sequence[Receipt] = ()) -> list[Receipt]:
         """Run one round."""
-        return items.run_round.fn(self.azure, self.environment, self.job, self.harvest_id, shards, receipts, 25)
+        return items.run_round.fn(self.azure, self.environment, self.job, self.harvest_id, shards, receipts)
 
     def rounds(self, plan: Plan) -> list[Receipt]:
         """Run rounds until nothing is owed."""
