@@ -4,6 +4,7 @@ from pathlib import Path
 
 from prefect import flow
 from prefect.runtime import flow_run
+from pydantic import PositiveFloat, PositiveInt
 
 from spatiobatch.manifest import Harvest, Layout
 from spatiobatch.output import check_output
@@ -31,8 +32,8 @@ def harvest(
     output: Path | None = None,
     script_access: ScriptAccess | None = None,
     verify: Verify = Verify.ids,
-    max_items: int | None = None,
-    requests_per_second: float | None = None,
+    max_items: PositiveInt | None = None,
+    requests_per_second: PositiveFloat | None = None,
     resume: str | None = None,
 ) -> Harvest:
     """Ask the catalog on nodes for its collections, or for the items in them, and keep the answer as an archive.

@@ -18,7 +18,8 @@ from processes import left_over
 
 CHECKOUT = Path(__file__).parent.parent
 ROOMS = ("flows", "tasks", "spatiobatch", "task_scripts", "local_azure")
-NAMES = {"provision/provision", "harvest/harvest", "harvest/collections-nightly", "teardown/teardown"}
+SCHEDULES = {"harvest/collections-nightly": "15 2 * * *", "harvest/items-weekly": "45 3 * * 0"}
+NAMES = {"provision/provision", "harvest/harvest", "teardown/teardown", *SCHEDULES}
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,11 @@ def test_every_deployment_says_what_it_does(served: Served) -> None:
     assert all("spatiobatch" in each["tags"] for each in deployments.values())
 
 
-def test_only_the_nightly_harvest_is_scheduled(served: Served) -> None:
-    schedules = {name: each["schedules"] for name, each in served.deployments().items() if each["schedules"]}
-    assert set(schedules) == {"harvest/collections-nightly"}
-    (schedule,) = schedules["harvest/collections-nightly"]
-    assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("15 2 * * *", "Etc/UTC")
-    assert schedule["active"]
+def test_only_the_nightly_and_the_weekly_harvest_are_scheduled(served: Served) -> None:
+    schedules = [(name, schedule) for name, each in served.deployments().items() for schedule in each["schedules"]]
+    assert {name: schedule["schedule"]["cron"] for name, schedule in schedules} == SCHEDULES
+    assert {schedule["schedule"]["timezone"] for _, schedule in schedules} == {"Etc/UTC"}
+    assert all(schedule["active"] for _, schedule in schedules)
 
 
 def test_runs_of_a_deployment_do_not_overlap(served: Served) -> None:
@@ -103,7 +103,7 @@ def test_runs_of_a_deployment_do_not_overlap(served: Served) -> None:
         name: (each["global_concurrency_limit"]["limit"], each["concurrency_options"]["collision_strategy"])
         for name, each in served.deployments().items()
     }
-    assert limits == dict.fromkeys(NAMES, (1, "ENQUEUE")) | {"harvest/collections-nightly": (1, "CANCEL_NEW")}
+    assert limits == dict.fromkeys(NAMES, (1, "ENQUEUE")) | dict.fromkeys(SCHEDULES, (1, "CANCEL_NEW"))
 
 
 def test_every_parameter_of_every_form_is_described(served: Served) -> None:
