@@ -130,6 +130,7 @@ def _start_prefect() -> None:
     from prefect.settings import PREFECT_API_URL  # noqa: PLC0415
 
     def start() -> None:
+        """Start it with Ctrl-C blocked."""
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # in this thread alone; what it starts inherits it
         SubprocessASGIServer().start()
 

@@ -56,10 +56,10 @@ def harvest(
     settings = load_settings().with_(script_access=script_access, requests_per_second=requests_per_second)
     azure = AzureClients(settings)
     environment = read_environment(azure)
-    if resume:
-        going = unfinished.resume(azure, environment, resume)
-    else:
-        going = unfinished.begin(azure, environment, query, flow_run.scheduled_start_time)
+    begun = flow_run.scheduled_start_time
+    going = (
+        unfinished.resume(azure, environment, resume) if resume else unfinished.begin(azure, environment, query, begun)
+    )
     name, query, receipts = going.harvest_id, going.query, list[Receipt]()
 
     wanted = collections_task(azure, environment, name, runtime)

@@ -16,6 +16,24 @@ from local_azure.errors import ApiError
 
 logger = logging.getLogger("local_azure")
 
+SHARED_KEY_HEADERS = (
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-md5",
+    "content-type",
+    "date",
+    "if-modified-since",
+    "if-match",
+    "if-none-match",
+    "if-unmodified-since",
+    "range",
+)
+"""What a SharedKey signature of Batch and of blobs covers after the verb, in this order.
+
+https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key
+"""
+
 Handler = Callable[[Request], Awaitable[Response]]
 ErrorRenderer = Callable[[Request, ApiError], Response]
 

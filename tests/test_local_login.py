@@ -87,7 +87,8 @@ def test_published_key_verifies_the_tokens(azure: dict[str, str]) -> None:
     configuration = requests.get(f"{root}/v2.0/.well-known/openid-configuration", timeout=10).json()
     keys = jwt.PyJWKSet.from_dict(requests.get(configuration["jwks_uri"], timeout=10).json())
     token = ManagedIdentityCredential().get_token(ARM_SCOPE).token
-    jwt.decode(token, keys["local_azure"].key, algorithms=["RS256"], audience="https://management.azure.com")
+    claims = jwt.decode(token, keys["local_azure"].key, algorithms=["RS256"], audience="https://management.azure.com")
+    assert claims["tid"] == azure["LOCAL_AZURE_TENANT_ID"]
 
 
 def test_service_principal_is_found_by_client_id_and_by_object_id(azure: dict[str, str]) -> None:

@@ -17,20 +17,8 @@ from starlette.requests import Request
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
 from local_azure.store import Document
+from local_azure.wire import SHARED_KEY_HEADERS
 
-_SIGNED_HEADERS = (
-    "content-encoding",
-    "content-language",
-    "content-length",
-    "content-md5",
-    "content-type",
-    "date",
-    "if-modified-since",
-    "if-match",
-    "if-none-match",
-    "if-unmodified-since",
-    "range",
-)
 _NOT_AUTHENTICATED = (
     "Server failed to authenticate the request. Make sure the value of Authorization header is formed correctly "
     "including the signature.\nAuthenticationErrorDetail: "
@@ -88,9 +76,9 @@ def _check_shared_key(cloud: Cloud, request: Request, account: Document) -> None
 
 def _string_to_sign(request: Request, account: str) -> str:
     headers = request.headers
-    lines = [request.method, *(headers.get(name, "") for name in _SIGNED_HEADERS)]
+    lines = [request.method, *(headers.get(name, "") for name in SHARED_KEY_HEADERS)]
     if request.method not in ("GET", "HEAD") and not headers.get("content-length"):
-        lines[1 + _SIGNED_HEADERS.index("content-length")] = "0"
+        lines[1 + SHARED_KEY_HEADERS.index("content-length")] = "0"
     lines += [f"{name}:{value}" for name, value in sorted(headers.items()) if name.startswith("ocp-")]
     path = request.scope["raw_path"].decode()
     query = sorted(parse_qsl(request.url.query))

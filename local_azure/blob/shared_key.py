@@ -10,20 +10,8 @@ from local_azure.blob.account_keys import account_keys, signed
 from local_azure.blob.answers import AuthenticationFailed
 from local_azure.blob.call import Call
 from local_azure.blob.permissions import Operation, permission_mismatch
+from local_azure.wire import SHARED_KEY_HEADERS
 
-_SIGNED_HEADERS = (
-    "content-encoding",
-    "content-language",
-    "content-length",
-    "content-md5",
-    "content-type",
-    "date",
-    "if-modified-since",
-    "if-match",
-    "if-none-match",
-    "if-unmodified-since",
-    "range",
-)
 _SIGNED_HEADERS_LITE = ("content-md5", "content-type", "date")
 _MOST_SKEW = timedelta(minutes=15)
 
@@ -53,7 +41,7 @@ def string_to_sign(call: Call, *, lite: bool) -> str:
     headers = {**call.headers, "date": "" if "x-ms-date" in call.headers else call.headers.get("date", "")}
     if headers.get("content-length") == "0":
         headers["content-length"] = ""
-    names = _SIGNED_HEADERS_LITE if lite else _SIGNED_HEADERS
+    names = _SIGNED_HEADERS_LITE if lite else SHARED_KEY_HEADERS
     return "\n".join(
         [
             call.request.method,
