@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 import zstandard
+from catalogs import DATA, archived
 from flow_runs import Site, running_site
 
 from spatiobatch.errors import NoSuchHarvestError
@@ -16,20 +17,7 @@ from spatiobatch.query import query_from
 from spatiobatch.shards import Verify
 from tasks.items import incomplete
 
-DATA = Path(__file__).parent.parent.parent / "shared" / "data" / "stac"
 DEMO_ITEMS = 600
-
-
-def archived(output: Path) -> dict[tuple[str, str], bytes]:
-    """Lines of the archive by collection and id; each may be there once."""
-    lines: dict[tuple[str, str], bytes] = {}
-    for file in output.glob("harvests/*/items/*/*.ndjson.zst"):
-        for line in zstandard.ZstdDecompressor().stream_reader(file.read_bytes()).read().splitlines():
-            item = json.loads(line)
-            key = item["collection"], item["id"]
-            assert key not in lines
-            lines[key] = line
-    return lines
 
 
 @pytest.fixture(scope="module")
