@@ -21,6 +21,7 @@ from tasks.environment import read_environment
 from tasks.items import check_complete, harvest_items, settle, slots
 from tasks.job import batch_job, submit_tasks, wait_for_tasks
 from tasks.logs import read_logs
+from tasks.picture import keep_picture
 from tasks.results import harvest_files, publish
 from tasks.summary import summarise
 
@@ -60,7 +61,7 @@ def harvest(
     going = (
         unfinished.resume(azure, environment, resume) if resume else unfinished.begin(azure, environment, query, begun)
     )
-    name, query, receipts = going.harvest_id, going.query, list[Receipt]()
+    name, query, receipts, picture = going.harvest_id, going.query, list[Receipt](), None
 
     wanted = collections_task(azure, environment, name, runtime)
     with batch_job(azure, environment, f"harvest-{name}") as job:
@@ -72,14 +73,15 @@ def harvest(
             how = {"parallel": slots(settings), "verify": verify, "max_items": max_items}
             plan = Plan.of(collections, query, going.started, **how)
             receipts = harvest_items(azure, environment, job, name, plan)
-            compact(azure, environment, job, name, receipts)
+            compactions = compact(azure, environment, job, name, receipts)
             manifest = settle(azure, environment, job, name, plan, receipts)
+            picture = keep_picture(azure, environment, manifest, compactions)
         else:
             manifest = manifest_of(collections, query, name, going.started, ended)
 
     archive = publish(azure, environment, harvest_files(collections, manifest))
     written = download(azure, environment, name, receipts, output) if output else None
-    artifact = summarise(manifest, collections, archive)
+    artifact = summarise(manifest, collections, archive, picture)
     check_complete(manifest, archive, verify)
     publish_latest(azure, environment, manifest)
     unfinished.end(azure, environment, going)

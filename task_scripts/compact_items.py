@@ -13,8 +13,8 @@ They hold:
 - every item but the *exceptions*, those of which one cannot make a row: no JSON, no usable geometry, bbox or dates.
 An item without a geometry keeps its row. An id that two shards hold has one row in a month, its newest version.
 
-Reading order: `compact` says what happens; `Spill` divides, `Shape` learns, `Columns` and `Month` write, `Storage`
-asks.
+Reading order: `compact` says what happens; `Spill` divides, `Shape` learns, `Columns` and `Month` write, `Footprints`
+says in the report where the rows lie, `Storage` asks.
 
 Exit codes: 0 done; 2 the environment is incomplete or wrong; 3 the node got no token; 4 storage refused it (401, 403);
 5 an archive is not what a harvest leaves, or rows got lost; 6 out of reach, or unavailable after all attempts.
@@ -23,6 +23,7 @@ Exit codes: 0 done; 2 the environment is incomplete or wrong; 3 the node got no 
 import io
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -33,6 +34,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -70,6 +72,11 @@ ROW_GROUP_ROWS = 5_000
 MEMORY_LIMIT, THREADS = "512MB", 2
 LISTED_AT_MOST = 1000
 PROGRESS_ITEMS = 100_000
+GRIDS_DEGREES = (2.0, 0.5, 0.125)
+"""The grids that footprints are counted on, by the size of their cells; the first covers the globe within the limit."""
+MOST_CELLS = 16_200
+WIDE_DEGREES = 30.0
+"""A box above this may span the gap between the parts of one item, or the globe for an item at the antimeridian."""
 LINKS = 'STRUCT(href VARCHAR, rel VARCHAR, "type" VARCHAR, title VARCHAR)[]'
 
 
@@ -493,6 +500,143 @@ class Month:
         return int(answer[0]) if answer else 0
 
 
+Box = tuple[float, float, float, float]
+"""West, south, east, north; it crosses the antimeridian where west is above east."""
+Span = tuple[int, int, int, int]
+"""First and last column, first and last row."""
+
+
+class Footprints:
+    """Where the rows of a collection lie: how many footprints touch each cell, on grids as fine as the limit allows."""
+
+    def __init__(self) -> None:
+        self.items = 0
+        self.grids = [Grid(degrees) for degrees in GRIDS_DEGREES]
+
+    def learn(self, database: duckdb.DuckDBPyConnection, file: Path, has_bbox: bool) -> None:
+        """Take note of the rows of a file: of their boxes, or of their geometries where a box is wide or missing."""
+        corners = [f"bbox.{corner}" if has_bbox else "NULL" for corner in ("xmin", "ymin", "xmax", "ymax")]
+        unsure = f"bbox IS NULL OR bbox.xmax - bbox.xmin > {WIDE_DEGREES}" if has_bbox else "true"
+        rows = database.execute(
+            f"SELECT {', '.join(corners)}, CASE WHEN {unsure} THEN ST_AsGeoJSON(geometry) END "  # noqa: S608
+            f"FROM read_parquet({literal(str(file))})"
+        )
+        while some := rows.fetchmany(1000):
+            for *corner, geometry in some:
+                boxes = list(parts_of(json.loads(geometry))) if geometry else []
+                self.add([box for box in boxes or [tuple(corner)] if on_earth(box)])
+
+    def add(self, boxes: list[Box]) -> None:
+        """Take note of an item."""
+        self.items += bool(boxes)
+        for grid in self.grids:
+            grid.add(boxes)
+
+    def report(self) -> Json:
+        """How many items lie somewhere, and by the size of a cell in degrees: `column,row,items` of those touched."""
+        grids: dict[str, str] = {}
+        left = MOST_CELLS
+        for grid in self.grids:
+            cells = grid.cells(left)
+            if cells is None:
+                break
+            left -= len(cells)
+            grids[f"{grid.degrees:g}"] = " ".join(f"{column},{row},{items}" for column, row, items in cells)
+        return {"items": self.items, "grids": grids}
+
+
+class Grid:
+    """How many boxes touch each cell; columns count from 180° W and rows from 90° S.
+
+    Only where that number changes is kept, so that a box costs four marks, whatever its size.
+    """
+
+    def __init__(self, degrees: float) -> None:
+        self.degrees = degrees
+        self.columns, self.rows = round(360 / degrees), round(180 / degrees)
+        self.changes: Counter[tuple[int, int]] = Counter()
+
+    def add(self, boxes: list[Box]) -> None:
+        """Count an item once in each cell that its boxes touch; those that share columns are taken together."""
+        if len(self.changes) > 4 * MOST_CELLS:
+            return  # a cell has four corners, so that more than the limit are touched
+        for first, last, bottom, top in together(span for box in boxes for span in self.spans(*box)):
+            for column, change in ((first, 1), (last + 1, -1)):
+                self.changes[bottom, column] += change
+                self.changes[top + 1, column] -= change
+
+    def spans(self, west: float, south: float, east: float, north: float) -> Iterator[Span]:
+        """The cells of a box: two spans where it crosses the antimeridian. A cell that only its edge meets is none."""
+        first, last = self.between(west + 180, (east if west <= east else east + 360) + 180)
+        bottom, top = (min(max(row, 0), self.rows - 1) for row in self.between(south + 90, north + 90))
+        if last - first >= self.columns:
+            first, last = 0, self.columns - 1
+        first, last = first % self.columns, first % self.columns + last - first
+        yield first, min(last, self.columns - 1), bottom, top
+        if last >= self.columns:
+            yield 0, last - self.columns, bottom, top
+
+    def between(self, low: float, high: float) -> tuple[int, int]:
+        """The first and the last cell of a range."""
+        first = math.floor(low / self.degrees)
+        return first, max(first, math.ceil(high / self.degrees) - 1)
+
+    def cells(self, at_most: int) -> list[tuple[int, int, int]] | None:
+        """Column, row and number of items of the cells that are touched; None if they are more."""
+        by_row: dict[int, Counter[int]] = {}
+        for (row, column), change in self.changes.items():
+            by_row.setdefault(row, Counter())[column] = change
+        found: list[tuple[int, int, int]] = []
+        changes: Counter[int] = Counter()
+        for row in range(self.rows):
+            changes.update(by_row.get(row, {}))
+            items = 0
+            for (first, change), (end, _) in pairwise(sorted(changes.items())):
+                items += change
+                found += [(column, row, items) for column in range(first, end) if items]
+            if len(found) > at_most:
+                return None
+        return found
+
+
+def together(spans: Iterable[Span]) -> list[Span]:
+    """The spans with those that share columns as one."""
+    joined: list[Span] = []
+    for first, last, bottom, top in sorted(spans):
+        if joined and first <= joined[-1][1]:
+            before = joined.pop()
+            joined.append((before[0], max(before[1], last), min(before[2], bottom), max(before[3], top)))
+        else:
+            joined.append((first, last, bottom, top))
+    return joined
+
+
+def parts_of(geometry: Json) -> Iterator[Box]:
+    """The boxes of a GeoJSON geometry's parts."""
+    if geometry["type"] == "GeometryCollection":
+        for part in geometry["geometries"]:
+            yield from parts_of(part)
+        return
+    for part in geometry["coordinates"] if geometry["type"].startswith("Multi") else [geometry["coordinates"]]:
+        if there := list(positions(part)):
+            easts, norths = [x for x, *_ in there], [y for _, y, *_ in there]
+            yield min(easts), min(norths), max(easts), max(norths)
+
+
+def positions(coordinates: list[Any]) -> Iterator[list[float]]:
+    """The positions in GeoJSON coordinates, however deep they are."""
+    if coordinates and not isinstance(coordinates[0], list):
+        yield coordinates
+    else:
+        for part in coordinates:
+            yield from positions(part)
+
+
+def on_earth(box: tuple[Any, ...]) -> bool:
+    """Whether all corners are there, and longitudes at most one turn too far."""
+    return None not in box and all(abs(x) <= 540 for x in box[::2]) and -90 <= box[1] <= box[3] <= 90
+
+
 class Identity:
     """The node's identity; azure-identity keeps its tokens and replaces them before they expire."""
 
@@ -642,12 +786,13 @@ def compact(wanted: Wanted, storage: Storage, folder: str, workplace: Path) -> J
     exceptions, spill = Exceptions(), Spill(workplace)
     schema = divide(wanted, storage, folder, spill, exceptions)
     target = f"{folder}/parquet/{wanted.segment}"
-    columns, sizes = Columns(schema), {}
+    columns, footprints, sizes = Columns(schema), Footprints(), {}
     files: Json = {}
     with database(workplace) as connection:
         for name in sorted(spill.counts):
             month = Month(connection, spill, name, exceptions)
             month.write(columns)
+            footprints.learn(connection, month.file, columns.has_bbox)
             storage.put(f"{target}/{name}.parquet", month.file, "application/vnd.apache.parquet")
             sizes[name] = month.file.stat().st_size
             files[name] = {"rows": month.rows, "duplicates": month.duplicates}
@@ -665,6 +810,7 @@ def compact(wanted: Wanted, storage: Storage, folder: str, workplace: Path) -> J
         "exceptions": exceptions.listed,
         "exceptions_count": exceptions.counts.total(),
         "converted": columns.converted,
+        "footprints": footprints.report(),
     }
     storage.put(f"{target}/compaction.json", json.dumps(report).encode(), "application/json")
     return report

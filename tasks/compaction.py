@@ -1,6 +1,6 @@
 """The GeoParquet of an item harvest: a Batch task for each collection that makes files of its archive."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -19,6 +19,7 @@ from tasks.logs import check_succeeded
 from tasks.node_task import node_task, results_url
 
 SCRIPT = "compact_items.py"
+UNDATED = "undated"
 
 
 class MonthFile(BaseModel):
@@ -34,6 +35,31 @@ class MonthFile(BaseModel):
     bytes: int
     """Zero where no item is a row, so that there is no file."""
 
+    @property
+    def newest(self) -> int:
+        """Items, each once."""
+        return self.rows + self.exceptions
+
+
+class Footprints(BaseModel):
+    """Where the rows of one collection lie."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    items: int = 0
+    """Rows that lie somewhere: the others have neither a bbox nor a geometry on Earth."""
+    grids: dict[float, str] = {}
+    """By the size of a cell in degrees: `column,row,items` for each cell that footprints touch.
+
+    Columns count from 180° W and rows from 90° S. Text, since so many numbers would fill the memory.
+    """
+
+    def cells(self, degrees: float) -> Iterator[tuple[int, int, int]]:
+        """Column, row and number of items of the cells of one grid."""
+        for cell in self.grids[degrees].split():
+            column, row, items = map(int, cell.split(","))
+            yield column, row, items
+
 
 class Compaction(BaseModel):
     """What a node tells of the files of one collection."""
@@ -47,6 +73,7 @@ class Compaction(BaseModel):
     exceptions_count: int
     converted: dict[str, str]
     """Members that are not columns of their own name and type, and why."""
+    footprints: Footprints = Footprints()
 
     @property
     def items(self) -> int:
