@@ -21,6 +21,7 @@ from tasks.environment import read_environment
 from tasks.items import harvest_items, incomplete, settle, slots
 from tasks.job import batch_job, submit_tasks, wait_for_tasks
 from tasks.logs import read_logs
+from tasks.picture import keep_picture
 from tasks.results import harvest_files, publish
 from tasks.summary import summarise
 from tasks.unfinished import held, wanted
@@ -64,7 +65,7 @@ def harvest(
 
     with held(azure, environment, resume or wanted(query, begun, since, max_items)) as hold:
         going = hold.harvest
-        name, query, receipts = going.harvest_id, going.query, list[Receipt]()
+        name, query, receipts, picture = going.harvest_id, going.query, list[Receipt](), None
         asking = collections_task(azure, environment, name, runtime)
         with batch_job(azure, environment, f"harvest-{name}") as job:
             submit_tasks(azure, environment, job, [asking])
@@ -78,12 +79,13 @@ def harvest(
                 receipts = harvest_items(azure, environment, job, name, plan)
                 reports, receipts = compact(azure, environment, job, name, receipts, base)
                 manifest = settle(azure, environment, job, name, plan, (reports, receipts), base)
+                picture = keep_picture(azure, environment, manifest, reports)
             else:
                 manifest = manifest_of(collections, query, name, going.started, ended)
 
         archive = publish(azure, environment, harvest_files(collections, manifest))
         written = download(azure, environment, name, receipts, output) if output else None
-        artifact = summarise(manifest, collections, archive)
+        artifact = summarise(manifest, collections, archive, picture)
         problem = incomplete(manifest, archive, verify)
         if not problem and not manifest.max_items:
             publish_latest(azure, environment, manifest)

@@ -120,6 +120,7 @@ class Layout:
         self.root = f"harvests/{harvest_id}"
         self.manifest = f"{self.root}/manifest.json"
         self.collections = f"{self.root}/collections.json"
+        self.picture = f"{self.root}/picture.svg"
 
     def logs(self, task: str) -> str:
         """Folder of a task's stdout.txt and stderr.txt."""

@@ -18,7 +18,7 @@ They hold:
 An item without a geometry keeps its row.
 
 Reading order: `compact` says what happens; `Spill` divides, `Ids` tells versions apart, `Shape` learns, `Columns` and
-`Month` write, `Storage` asks.
+`Month` write, `Footprints` says in the report where the rows lie, `Storage` asks.
 
 Exit codes: 0 done; 2 the environment is incomplete or wrong; 3 the node got no token; 4 storage refused it (401, 403);
 5 an archive is not what a harvest leaves, or rows got lost; 6 out of reach, or unavailable after all attempts.
@@ -28,6 +28,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -39,6 +40,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -80,6 +82,11 @@ STAMPS = ("_msft:ts", "updated")
 """Properties that say when the catalog last wrote an item."""
 ID_ROW = {"id": "VARCHAR", "shard": "BIGINT", "line": "BIGINT", "changed": "BIGINT", "content": "BIGINT"}
 """`changed` in microseconds since 1970, UTC; `content` where that is not known."""
+GRIDS_DEGREES = (2.0, 0.5, 0.125)
+"""The grids that footprints are counted on, by the size of their cells; the first covers the globe within the limit."""
+MOST_CELLS = 16_200
+WIDE_DEGREES = 30.0
+"""A box above this may span the gap between the parts of one item, or the globe for an item at the antimeridian."""
 LINKS = 'STRUCT(href VARCHAR, rel VARCHAR, "type" VARCHAR, title VARCHAR)[]'
 
 
@@ -570,6 +577,142 @@ def rows(database: duckdb.DuckDBPyConnection, query: str) -> Iterator[tuple[Any,
         yield from some
 
 
+Box = tuple[float, float, float, float]
+"""West, south, east, north; it crosses the antimeridian where west is above east."""
+Span = tuple[int, int, int, int]
+"""First and last column, first and last row."""
+
+
+class Footprints:
+    """Where the rows of a collection lie: how many footprints touch each cell, on grids as fine as the limit allows."""
+
+    def __init__(self) -> None:
+        self.items = 0
+        self.grids = [Grid(degrees) for degrees in GRIDS_DEGREES]
+
+    def learn(self, database: duckdb.DuckDBPyConnection, file: Path, has_bbox: bool) -> None:
+        """Take note of the rows of a file: of their boxes, or of their geometries where a box is wide or missing."""
+        corners = [f"bbox.{corner}" if has_bbox else "NULL" for corner in ("xmin", "ymin", "xmax", "ymax")]
+        unsure = f"bbox IS NULL OR bbox.xmax - bbox.xmin > {WIDE_DEGREES}" if has_bbox else "true"
+        query = (
+            f"SELECT {', '.join(corners)}, CASE WHEN {unsure} THEN ST_AsGeoJSON(geometry) END "  # noqa: S608
+            f"FROM read_parquet({literal(str(file))})"
+        )
+        for *corner, geometry in rows(database, query):
+            boxes = list(parts_of(json.loads(geometry))) if geometry else []
+            self.add([box for box in boxes or [tuple(corner)] if on_earth(box)])
+
+    def add(self, boxes: list[Box]) -> None:
+        """Take note of an item."""
+        self.items += bool(boxes)
+        for grid in self.grids:
+            grid.add(boxes)
+
+    def report(self) -> Json:
+        """How many items lie somewhere, and by the size of a cell in degrees: `column,row,items` of those touched."""
+        grids: dict[str, str] = {}
+        left = MOST_CELLS
+        for grid in self.grids:
+            cells = grid.cells(left)
+            if cells is None:
+                break
+            left -= len(cells)
+            grids[f"{grid.degrees:g}"] = " ".join(f"{column},{row},{items}" for column, row, items in cells)
+        return {"items": self.items, "grids": grids}
+
+
+class Grid:
+    """How many boxes touch each cell; columns count from 180° W and rows from 90° S.
+
+    Only where that number changes is kept, so that a box costs four marks, whatever its size.
+    """
+
+    def __init__(self, degrees: float) -> None:
+        self.degrees = degrees
+        self.columns, self.rows = round(360 / degrees), round(180 / degrees)
+        self.changes: Counter[tuple[int, int]] = Counter()
+
+    def add(self, boxes: list[Box]) -> None:
+        """Count an item once in each cell that its boxes touch; those that share columns are taken together."""
+        if len(self.changes) > 4 * MOST_CELLS:
+            return  # a cell has four corners, so that more than the limit are touched
+        for first, last, bottom, top in together(span for box in boxes for span in self.spans(*box)):
+            for column, change in ((first, 1), (last + 1, -1)):
+                self.changes[bottom, column] += change
+                self.changes[top + 1, column] -= change
+
+    def spans(self, west: float, south: float, east: float, north: float) -> Iterator[Span]:
+        """The cells of a box: two spans where it crosses the antimeridian. A cell that only its edge meets is none."""
+        first, last = self.between(west + 180, (east if west <= east else east + 360) + 180)
+        bottom, top = (min(max(row, 0), self.rows - 1) for row in self.between(south + 90, north + 90))
+        if last - first >= self.columns:
+            first, last = 0, self.columns - 1
+        first, last = first % self.columns, first % self.columns + last - first
+        yield first, min(last, self.columns - 1), bottom, top
+        if last >= self.columns:
+            yield 0, last - self.columns, bottom, top
+
+    def between(self, low: float, high: float) -> tuple[int, int]:
+        """The first and the last cell of a range."""
+        first = math.floor(low / self.degrees)
+        return first, max(first, math.ceil(high / self.degrees) - 1)
+
+    def cells(self, at_most: int) -> list[tuple[int, int, int]] | None:
+        """Column, row and number of items of the cells that are touched; None if they are more."""
+        by_row: dict[int, Counter[int]] = {}
+        for (row, column), change in self.changes.items():
+            by_row.setdefault(row, Counter())[column] = change
+        found: list[tuple[int, int, int]] = []
+        changes: Counter[int] = Counter()
+        for row in range(self.rows):
+            changes.update(by_row.get(row, {}))
+            items = 0
+            for (first, change), (end, _) in pairwise(sorted(changes.items())):
+                items += change
+                found += [(column, row, items) for column in range(first, end) if items]
+            if len(found) > at_most:
+                return None
+        return found
+
+
+def together(spans: Iterable[Span]) -> list[Span]:
+    """The spans with those that share columns as one."""
+    joined: list[Span] = []
+    for first, last, bottom, top in sorted(spans):
+        if joined and first <= joined[-1][1]:
+            before = joined.pop()
+            joined.append((before[0], max(before[1], last), min(before[2], bottom), max(before[3], top)))
+        else:
+            joined.append((first, last, bottom, top))
+    return joined
+
+
+def parts_of(geometry: Json) -> Iterator[Box]:
+    """The boxes of a GeoJSON geometry's parts."""
+    if geometry["type"] == "GeometryCollection":
+        for part in geometry["geometries"]:
+            yield from parts_of(part)
+        return
+    for part in geometry["coordinates"] if geometry["type"].startswith("Multi") else [geometry["coordinates"]]:
+        if there := list(positions(part)):
+            easts, norths = [x for x, *_ in there], [y for _, y, *_ in there]
+            yield min(easts), min(norths), max(easts), max(norths)
+
+
+def positions(coordinates: list[Any]) -> Iterator[list[float]]:
+    """The positions in GeoJSON coordinates, however deep they are."""
+    if coordinates and not isinstance(coordinates[0], list):
+        yield coordinates
+    else:
+        for part in coordinates:
+            yield from positions(part)
+
+
+def on_earth(box: tuple[Any, ...]) -> bool:
+    """Whether all corners are there, and longitudes at most one turn too far."""
+    return None not in box and all(abs(x) <= 540 for x in box[::2]) and -90 <= box[1] <= box[3] <= 90
+
+
 class Identity:
     """The node's identity; azure-identity keeps its tokens and replaces them before they expire."""
 
@@ -811,8 +954,9 @@ def compact(wanted: Wanted, storage: Storage, folder: str, workplace: Path) -> J
             divided.spill.clear()
             divided = divide(wanted, storage, folder, workplace)
             divided.ids.load(connection)
-        columns = Columns(divided.schema)
-        files = write_months(connection, divided, columns, storage, f"{folder}/parquet/{wanted.segment}")
+        columns, footprints = Columns(divided.schema), Footprints()
+        target = f"{folder}/parquet/{wanted.segment}"
+        files = write_months(connection, divided, columns, footprints, storage, target)
         changes = write_ids(connection, wanted, storage, folder, workplace)
     report: Json = {
         "collection": wanted.collection,
@@ -823,19 +967,26 @@ def compact(wanted: Wanted, storage: Storage, folder: str, workplace: Path) -> J
         "cleaned": sorted(cleaned),
         "changed_by": divided.changed_by(),
         "changes": changes,
+        "footprints": footprints.report(),
     }
-    storage.put(f"{folder}/parquet/{wanted.segment}/compaction.json", json.dumps(report).encode(), "application/json")
+    storage.put(f"{target}/compaction.json", json.dumps(report).encode(), "application/json")
     return report
 
 
 def write_months(
-    connection: duckdb.DuckDBPyConnection, divided: Divided, columns: Columns, storage: Storage, target: str
+    connection: duckdb.DuckDBPyConnection,
+    divided: Divided,
+    columns: Columns,
+    footprints: Footprints,
+    storage: Storage,
+    target: str,
 ) -> Json:
     """Write a file for each month that has rows; what became of the items of each."""
     files: Json = {}
     for name in sorted(divided.spill.counts):
         month = Month(connection, divided.spill, name, divided.exceptions)
         month.write(columns)
+        footprints.learn(connection, month.file, columns.has_bbox)
         storage.put(f"{target}/{name}.parquet", month.file, "application/vnd.apache.parquet")
         files[name] = {"rows": month.rows, "bytes": month.file.stat().st_size}
         note(f"{name}: {month.rows:,} rows, {files[name]['bytes']:,} bytes")

@@ -1,6 +1,6 @@
 """What becomes of a harvest's archive: GeoParquet, and what changed; a Batch task for each collection."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -21,6 +21,7 @@ from tasks.logs import check_succeeded
 from tasks.node_task import node_task, results_url
 
 SCRIPT = "compact_items.py"
+UNDATED = "undated"
 
 
 class MonthFile(BaseModel):
@@ -33,6 +34,31 @@ class MonthFile(BaseModel):
     """Items that cannot be rows; the archive alone has them."""
     bytes: int
     """Zero where no item is a row, so that there is no file."""
+
+    @property
+    def items(self) -> int:
+        """Items that were read."""
+        return self.rows + self.exceptions
+
+
+class Footprints(BaseModel):
+    """Where the rows of one collection lie."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    items: int = 0
+    """Rows that lie somewhere: the others have neither a bbox nor a geometry on Earth."""
+    grids: dict[float, str] = {}
+    """By the size of a cell in degrees: `column,row,items` for each cell that footprints touch.
+
+    Columns count from 180° W and rows from 90° S. Text, since so many numbers would fill the memory.
+    """
+
+    def cells(self, degrees: float) -> Iterator[tuple[int, int, int]]:
+        """Column, row and number of items of the cells of one grid."""
+        for cell in self.grids[degrees].split():
+            column, row, items = map(int, cell.split(","))
+            yield column, row, items
 
 
 class Compaction(BaseModel):
@@ -53,11 +79,12 @@ class Compaction(BaseModel):
     """The property by which changed items can be asked for, since every item has it."""
     changes: Changes | None
     """What differs from the harvests that it was compared with."""
+    footprints: Footprints = Footprints()
 
     @property
     def items(self) -> int:
         """Items that were read."""
-        return sum(file.rows + file.exceptions for file in self.files.values())
+        return sum(file.items for file in self.files.values())
 
 
 Compacted = tuple[dict[str, Compaction], list[Receipt]]

@@ -54,7 +54,7 @@ def _printable(text: object) -> str:
 
 
 @task(name="summarise")
-def summarise(manifest: Manifest, collections: list[dict[str, Any]], archive: str) -> str:
+def summarise(manifest: Manifest, collections: list[dict[str, Any]], archive: str, picture: str | None = None) -> str:
     """Create the markdown and the table artifact of a harvest; returns the markdown's key.
 
     The keys hold the query's hash, so that the harvests of one query are versions of the same artifacts.
@@ -65,7 +65,7 @@ def summarise(manifest: Manifest, collections: list[dict[str, Any]], archive: st
     key = f"harvest-{manifest.query.hash}"
     table = rows[: _fitting(rows, json.dumps)]
     create_table_artifact(table, key=f"{key}-collections", description=f"Collections of harvest {manifest.harvest_id}")
-    page = _page(manifest, rows, archive)
+    page = _page(manifest, rows, archive, picture)
     create_markdown_artifact(page, key=key, description=f"Summary of harvest {manifest.harvest_id}")
     return key
 
@@ -80,7 +80,7 @@ def _fitting(rows: list[Row], written: Callable[[Row], str]) -> int:
     return min(len(rows), _MOST_ROWS)
 
 
-def _page(manifest: Manifest, rows: list[Row], archive: str) -> str:
+def _page(manifest: Manifest, rows: list[Row], archive: str, picture: str | None) -> str:
     seconds = (manifest.finished - manifest.started).total_seconds()
     shown = _fitting(rows, _line)
     lines = [
@@ -92,6 +92,7 @@ def _page(manifest: Manifest, rows: list[Row], archive: str) -> str:
         *([_literally(_changes(manifest)), ""] if manifest.base else []),
         f"Archive: `{archive}`",
         "",
+        *([f"Where and when the items lie: `{picture}`", ""] if picture else []),
         *(_heading(rows[0]) if rows else []),
         *map(_line, rows[:shown]),
     ]
