@@ -22,17 +22,17 @@ from spatiobatch.errors import ProvisioningError
 _START_SECONDS = 60
 _UNPRIVILEGED = "nobody" if os.getuid() == 0 else None
 """PostgreSQL refuses to run as root."""
-_DEBIAN = "on Debian: apt-get install --no-install-recommends postgresql-postgis"
+_DEBIAN = "is not installed; on Debian: apt-get install --no-install-recommends postgresql-postgis"
 _OFF = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "unix_socket_directories=", "max_connections=30")
 
 
 def missing() -> str:
     """Why it cannot run here, in a few words; nothing where it can."""
     bin_folder = _bin_folder()
-    if not bin_folder:
-        return f"PostgreSQL is not installed; {_DEBIAN}"
+    if bin_folder is None:
+        return f"PostgreSQL {_DEBIAN}"
     share = Path(_run(bin_folder / "pg_config", "--sharedir").strip())
-    return "" if (share / "extension" / "postgis.control").exists() else f"PostGIS is not installed; {_DEBIAN}"
+    return "" if (share / "extension" / "postgis.control").exists() else f"PostGIS {_DEBIAN}"
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def running_pgstac(collections: Iterable[bytes], items: Iterable[bytes]) -> Iter
 def _postgres() -> Iterator[int]:
     """An empty PostgreSQL, for the time of a `with`; yields its port."""
     bin_folder, port = _bin_folder(), _free_port()
-    if not bin_folder:
+    if bin_folder is None:
         raise ProvisioningError(missing())
     with tempfile.TemporaryDirectory(prefix="pgstac-") as name:
         folder, data = Path(name), Path(name) / "data"
@@ -104,10 +104,9 @@ def _healthy(address: str) -> bool:
 
 def _bin_folder() -> Path | None:
     """Where PostgreSQL's programs are: on the PATH, or where Debian keeps those of its newest version."""
-    found = [Path(path).resolve().parent] if (path := shutil.which("initdb")) else []
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
-    complete = [folder for folder in (*debian, *found) if (folder / "initdb").exists()]
-    return complete[-1] if complete else None
+    debian = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    initdb = shutil.which("initdb") or max(debian, key=lambda program: int(program.parts[-3]), default=None)
+    return Path(initdb).resolve().parent if initdb else None
 
 
 def _run(*command: str | Path) -> str:
