@@ -7,7 +7,6 @@ from azure.storage.blob import ContainerClient
 from prefect.logging import get_run_logger
 from pydantic import JsonValue, ValidationError
 
-from spatiobatch.intervals import rfc3339
 from spatiobatch.manifest import Kind, Layout, Manifest
 from tasks.archive import read_latest
 from tasks.clients import AzureClients, azure_task, found
@@ -47,15 +46,19 @@ class Base:
         return [] if self.increment else sorted(self._changed_by())
 
     def conditions(self) -> dict[str, JsonValue]:
-        """By collection, in CQL2, what its changed items have in common; a collection that is new has no condition."""
+        """By collection, in CQL2, what its changed items have in common; a collection that is new has no condition.
+
+        The moment is text without a zone: pgstac compares a property that it does not know to be a time as text, so
+        that this form alone is before all others of the same second.
+        """
         if not self.increment:
             return {}
         last = self.manifests[-1]
-        since = rfc3339((last.as_of or last.started).astimezone(UTC) - _MARGIN)
+        since = ((last.as_of or last.started).astimezone(UTC) - _MARGIN).strftime("%Y-%m-%dT%H:%M:%S")
         asked: dict[str, JsonValue] = {}
         for collection, names in self._changed_by().items():
             (name,) = names
-            asked[collection] = {"op": ">=", "args": [{"property": name}, {"timestamp": since}]}
+            asked[collection] = {"op": ">=", "args": [{"property": str(name)}, since]}
         return asked
 
     def untracked(self) -> list[str]:

@@ -474,6 +474,7 @@ def test_no_items_are_an_empty_report(container: Container, compact: Compact) ->
         "cleaned": [],
         "changed_by": None,
         "changes": None,
+        "footprints": {"items": 0, "grids": {"2": "", "0.5": "", "0.125": ""}},
     }
 
 
