@@ -546,3 +546,60 @@ def kept(there: object, back: object) -> bool:
     if isinstance(there, list) and isinstance(back, list):
         return len(there) == len(back) and all(map(kept, there, back))
     return there == back
+
+
+def cells(report: Json, degrees: str) -> dict[tuple[float, float], int]:
+    """Items by the south-western corner of each cell that footprints touch."""
+    size = float(degrees)
+    numbers = (map(int, cell.split(",")) for cell in report["footprints"]["grids"][degrees].split())
+    return {(column * size - 180, row * size - 90): items for column, row, items in numbers}
+
+
+def polygon(west: float, south: float, east: float, north: float) -> list[Any]:
+    """Coordinates of a box."""
+    return [[[west, south], [east, south], [east, north], [west, north], [west, south]]]
+
+
+def test_footprints_are_counted_in_every_cell_that_they_touch(container: Container, compact: Compact) -> None:
+    container.archive(item("a", bbox=[0.5, 0.5, 2.5, 1.5]), item("b", bbox=[2, 0, 4, 2]))
+    report = compact().report
+    assert report["footprints"]["items"] == 2
+    assert cells(report, "2") == {(0, 0): 1, (2, 0): 2}
+    assert len(cells(report, "0.5")) == 4 * 2 + 4 * 4 - 2
+
+
+def test_a_footprint_across_the_antimeridian_is_not_smeared_over_the_globe(
+    container: Container, compact: Compact
+) -> None:
+    parts = {"type": "MultiPolygon", "coordinates": [polygon(178, 0, 180, 2), polygon(-180, 0, -178, 2)]}
+    container.archive(
+        item("west above east", bbox=[179, 0, -179, 2]),
+        item("from edge to edge", bbox=[-180, 0, 180, 2], geometry=parts),
+        item("without a box", bbox=..., geometry=parts),
+    )
+    assert cells(compact().report, "2") == {(178, 0): 3, (-180, 0): 3}
+
+
+def test_an_item_that_nobody_can_place_is_on_no_map(container: Container, compact: Compact) -> None:
+    container.archive(
+        item("nowhere", bbox=..., geometry=None), item("beyond", bbox=[0, 95, 1, 96]), item("there", geometry=None)
+    )
+    footprints = compact().report["footprints"]
+    assert footprints["items"] == 1
+    assert footprints["grids"] == {"2": "90,46,1", "0.5": "363,185,1", "0.125": "1452,740,1"}
+
+
+def test_a_footprint_counts_once_in_its_newest_version(container: Container, compact: Compact) -> None:
+    container.archive(item("a", properties={"updated": "2020-01-01T00:00:00Z"}))
+    container.archive(item("a", properties={"updated": "2021-01-01T00:00:00Z"}, bbox=[9, 9, 9, 9]), shard="s2")
+    assert cells(compact("s1", "s2").report, "2") == {(8, 8): 1}
+
+
+def test_footprints_everywhere_keep_the_report_small(container: Container, compact: Compact) -> None:
+    spots = [(x * 7 % 360 - 180, x * 11 % 179 - 90) for x in range(6000)]
+    globe = item("globe", bbox=[-180, -90, 180, 90], geometry=None)
+    container.archive(globe, *(item(f"i{x}-{y}-{n}", bbox=[x, y, x + 1, y + 1]) for n, (x, y) in enumerate(spots)))
+    done = compact()
+    grids = done.report["footprints"]["grids"]
+    assert {degrees: len(grid.split()) for degrees, grid in grids.items()} == {"2": 16_200}
+    assert len(done.container.blobs[f"{PARQUET}/compaction.json"]) < 250_000
