@@ -4,47 +4,66 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from benchmarks import paging, runs, submitting
-from benchmarks.results import Result, print_table
+from benchmarks.results import Result, json_lines, print_table
 from benchmarks.stand_in import local_azure, variables
 from flows.console import err, guarded
+from spatiobatch.errors import ConfigurationError
 from spatiobatch.settings import ENVIRONMENT_VARIABLE, load_settings
 from tasks.clients import AzureClients
 
 _ITEMS = 20_000
-_WIDTH = 110
+_WIDTH = 120
 """Of the table, wherever it is printed to."""
 
-
-def main() -> None:
-    """Measure all subjects, and print one table."""
-    begun, console = time.monotonic(), Console(highlight=False, width=_WIDTH)
-    with tempfile.TemporaryDirectory(prefix="benchmarks-") as temporary:
-        checkout, pages = Path(temporary) / "checkout", Path(temporary) / "pages"
-        for folder in (checkout, pages):
-            folder.mkdir()
-        with err.status("Measuring whole runs"):
-            results = runs.measure(checkout)
-        with err.status("Measuring throughput"):
-            results += _throughput(checkout, pages)
-    print_table(results, console)
-    console.print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {time.monotonic() - begun:.0f} s in all.")
+cli = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def _throughput(checkout: Path, pages: Path) -> list[Result]:
-    """On the environment that the runs have built."""
+def whole_runs(folder: Path) -> list[Result]:
+    """Whole runs, and throughput on the environment that they have built."""
+    checkout, pages = folder / "checkout", folder / "pages"
+    for room in (checkout, pages):
+        room.mkdir()
+    results = runs.measure(checkout)
     environment = {ENVIRONMENT_VARIABLE: str(checkout / "deployments" / "local.toml")}
     with (
         local_azure(checkout / ".spatiobatch", "--demo-items", str(_ITEMS)) as address,
         variables({**address, **environment}, clean=True),
     ):
         azure = AzureClients(load_settings())
-        return submitting.measure(azure) + paging.measure(azure, address["LOCAL_AZURE_GEOCATALOG_URL"], pages)
+        results += submitting.measure(azure)
+        return results + paging.measure(azure, address["LOCAL_AZURE_GEOCATALOG_URL"], pages)
+
+
+SUBJECTS: dict[str, Callable[[Path], list[Result]]] = {"runs": whole_runs}
+"""What can be measured alone; each works in an empty folder of its own."""
+
+
+@cli.command()
+def benchmarks(
+    subjects: Annotated[list[str] | None, typer.Argument(help=f"All, or some of: {', '.join(SUBJECTS)}.")] = None,
+    json: Annotated[Path | None, typer.Option(help="File for the results as JSON lines.")] = None,
+) -> None:
+    """Measure, and print one table."""
+    begun, console = time.monotonic(), Console(highlight=False, width=_WIDTH)
+    if unknown := set(subjects or ()) - SUBJECTS.keys():
+        raise ConfigurationError(f"There is no subject {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}.")
+    results: list[Result] = []
+    for subject in subjects or SUBJECTS:
+        with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder, err.status(f"Measuring {subject}"):
+            results += SUBJECTS[subject](Path(folder))
+    print_table(results, console)
+    console.print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {time.monotonic() - begun:.0f} s in all.")
+    if json:
+        json.write_text(json_lines(results))
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, Path(".spatiobatch")))
+    sys.exit(guarded(lambda: cli(standalone_mode=False), Path(".spatiobatch")))
