@@ -64,8 +64,6 @@ class Receipt(BaseModel):
     verification: Verification = Field(default_factory=Verification)
     calls: int = 0
     bytes: int = 0
-    asked: Instant | None = None
-    """When the shard was begun, by the catalog's clock."""
 
     @property
     def covered(self) -> Interval:

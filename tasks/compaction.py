@@ -73,11 +73,11 @@ class Compaction(BaseModel):
     exceptions_count: int
     converted: dict[str, str]
     """Members that are not columns of their own name and type, and why."""
-    cleaned: tuple[str, ...]
+    cleaned: tuple[str, ...] = ()
     """Shards that held an older version of an item than another shard; their archives and receipts lost it."""
-    changed_by: str | None
+    changed_by: str | None = None
     """The property by which changed items can be asked for, since every item has it."""
-    changes: Changes | None
+    changes: Changes | None = None
     """What differs from the harvests that it was compared with."""
     footprints: Footprints = Footprints()
 
