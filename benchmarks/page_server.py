@@ -1,14 +1,15 @@
 """`python page_server.py PAGES [prepared]`: a STAC API of one collection, a container and IMDS, all from memory.
 
-Prints its address when it serves. `GET /measured` answers the seconds between the first search and the last upload
-since it was last asked, so that all programs are timed alike: from their first call for items to the upload by which
-they say that they are done.
+Prints its address when it serves. `GET /measured` answers the seconds between the first reading of the budget and the
+last upload since it was last asked, so that all programs are timed alike: from when they have started and imported what
+they need to the upload by which they say that they are done.
 """
 
 import json
 import random
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,8 +17,9 @@ from typing import Any
 
 PAGE_SIZE = 1000
 _FIRST = datetime(2021, 1, 1, tzinfo=UTC)
+BUDGET = "/results/h/control/budget.json"
 _ASSETS = 7
-_COLLECTION = {
+COLLECTION = {
     "type": "Collection",
     "stac_version": "1.0.0",
     "id": "strips",
@@ -85,6 +87,14 @@ FULL = [_template(_item(number)) for number in range(PAGE_SIZE)]
 IDS = '{"id":"%(id)s","collection":"strips","properties":{"datetime":"%(moment)s","updated":"2026-01-01T00:00:00Z"}}'
 
 
+def texts(first: int, count: int, *, ids_only: bool = False) -> Iterator[str]:
+    """Items in the order of time, as JSON."""
+    for number in range(first, first + count):
+        template = IDS if ids_only else FULL[number % PAGE_SIZE]
+        moment = _FIRST + timedelta(minutes=number)
+        yield template % {"id": f"strip_{number:09}", "moment": f"{moment:%FT%TZ}"}
+
+
 class Catalog:
     """Pages of items in the order of time, made when they are asked for."""
 
@@ -98,12 +108,8 @@ class Catalog:
     def made_page(self, number: int, *, ids_only: bool, backwards: bool) -> bytes:
         """A page's features as JSON, counted from 0 in the order of the search."""
         first = (self.count - 1 - number if backwards else number) * PAGE_SIZE
-        texts = [
-            (IDS if ids_only else FULL[place])
-            % {"id": f"strip_{first + place:09}", "moment": f"{_FIRST + timedelta(minutes=first + place):%FT%TZ}"}
-            for place in range(PAGE_SIZE)
-        ]
-        return ",".join(reversed(texts) if backwards else texts).encode()
+        items = list(texts(first, PAGE_SIZE, ids_only=ids_only))
+        return ",".join(reversed(items) if backwards else items).encode()
 
     def search(self, query: dict[str, Any], address: str) -> list[bytes]:
         """What a search answers, in pieces; one with a filter is for what lies behind the last item."""
@@ -121,7 +127,7 @@ class Server(ThreadingHTTPServer):
     """Serves the catalog, and notes when."""
 
     daemon_threads = True
-    first_search = last_upload = 0.0
+    begun = last_upload = 0.0
 
     def __init__(self, catalog: Catalog) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -138,15 +144,15 @@ class Server(ThreadingHTTPServer):
                 "links": [*landing, search, {**search, "method": "GET"}],
             },
             "/stac/conformance": {"conformsTo": _CONFORMANCE},
-            "/stac/collections/strips": _COLLECTION,
+            "/stac/collections/strips": COLLECTION,
             "/metadata/identity/oauth2/token": {"access_token": "t", "expires_in": "36000", "token_type": "Bearer"},
-            "/results/h/control/budget.json": {"requests_per_second": 1e6, "running": 1},
+            BUDGET: {"requests_per_second": 1e6, "running": 1},
         }
 
     def measured(self) -> dict[str, float]:
-        """Seconds from the first search to the last upload."""
-        seconds = self.last_upload - self.first_search
-        self.first_search = self.last_upload = 0.0
+        """Seconds from the first reading of the budget to the last upload."""
+        seconds = self.last_upload - self.begun
+        self.begun = self.last_upload = 0.0
         return {"seconds": seconds}
 
 
@@ -157,12 +163,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0].rstrip("/")
+        if path == BUDGET:
+            self.server.begun = self.server.begun or time.perf_counter()
         document = self.server.measured() if path == "/measured" else self.server.documents.get(path)
         self.send(200 if document else 404, [json.dumps(document).encode()])
 
     def do_POST(self) -> None:
         query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.first_search = self.server.first_search or time.perf_counter()
         self.send(200, self.server.catalog.search(query, f"{self.server.origin}/stac/search"))
 
     def do_PUT(self) -> None:
