@@ -67,9 +67,8 @@ SETTLED_AT_MOST = 2000
 """Differences between the two passes that are looked into one by one; more are a fault that this does not mend."""
 TIED_AT_MOST = 20_000
 RECOVERIES_WITHOUT_PROGRESS = 3
-PARTS = 16
-BLOCK = 100
-"""Items that are compressed together."""
+PARTS, BLOCK = 16, 100
+"""Files that ids are spread over, so that one is small; items that are compressed together, which fit a cache."""
 LATEST = datetime.max.replace(tzinfo=UTC)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 UNREADABLE, NO_GEOMETRY, BACKWARDS = "datetime is not RFC 3339", "no geometry", "start is not before end"
@@ -219,8 +218,7 @@ def instant(text: object) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text.upper())
-        if moment.tzinfo is not UTC:
-            moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         finer = re.search(r"\.\d{6}(\d+)", text) if len(text) > len("2020-01-01T00:00:00.000000Z") else None
         return moment + timedelta(microseconds=round(float(f"0.{finer[1]}"))) if finer else moment
     except (ValueError, OverflowError):
@@ -602,10 +600,8 @@ class Catalog(Service):
 
     def learn_dialect(self) -> None:
         """Learn from the conformance classes what a search can ask for, and what time it is there."""
-        classes, date = self.ask(
-            Call("GET", self.url("/conformance")),
-            lambda answer: (answer.json()["conformsTo"], answer.headers.get("Date", "")),
-        )
+        call = Call("GET", self.url("/conformance"))
+        classes, date = self.ask(call, lambda answer: (answer.json()["conformsTo"], answer.headers.get("Date", "")))
         self.asked = http_date(date)
         text = "\n".join(map(str, classes))
         self.sorts, self.picks_fields = "item-search#sort" in text, "item-search#fields" in text
@@ -895,7 +891,8 @@ class Archive:
         self.folder = Path(tempfile.mkdtemp(dir=folder))
         self.file = self.folder / "items.ndjson.zst.part"
         self.ids = Ids(self.folder / "ids")
-        self.zstd = zstandard.ZstdCompressor(level=1, threads=1).stream_writer(self.file.open("wb"))
+        # Items are so alike that higher levels take longer and save little.
+        self.zstd = zstandard.ZstdCompressor(level=1).stream_writer(self.file.open("wb"))
         self.count = self.hash = self.dirty_count = 0
         self.first: datetime | None = None
         self.last: datetime | None = None
@@ -910,8 +907,7 @@ class Archive:
             self.ids.add(block)
             if moments := [entry.moment for entry in block if entry.moment]:
                 self.first, self.last = min(self.first or LATEST, *moments), max(self.last or EARLIEST, *moments)
-            self.zstd.write(self.lines(block))
-            self.zstd.write(b"\n")
+            self.zstd.write(self.lines(block) + b"\n")
 
     def lines(self, block: list[Entry]) -> bytes:
         """The bytes of items; where any is dirty, one by one."""
