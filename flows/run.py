@@ -198,6 +198,8 @@ def _harvest(query: Query, runtime: Runtime, output: Path | None, **options: Any
     for row in rows:
         table.add_row(*map(Text, row.values()))
     out.print(table)
+    if done.manifest.difference:
+        out.print(done.manifest.difference)
     out.print(f"Harvest   {done.manifest.harvest_id}")
     out.print(f"Archive   {done.archive}")
     if done.output:

@@ -37,9 +37,10 @@ class Unfinished(BaseModel):
     since: Since | None = None
     max_items: int | None = None
 
-    def same_as(self, other: "Unfinished") -> bool:
-        """Whether both ask for the same."""
-        return (self.query, self.since, self.max_items) == (other.query, other.since, other.max_items)
+    def serves(self, asked: "Unfinished") -> bool:
+        """Whether its end is what is asked for: a full harvest is more than an increment, not the other way round."""
+        same = (self.query, self.max_items) == (asked.query, asked.max_items)
+        return same and (self.since is None or asked.since is not None)
 
 
 def wanted(
@@ -155,7 +156,7 @@ def _agree(blob: BlobClient, harvest: Unfinished | str, lease: BlobLeaseClient) 
     there = _read(blob)
     if isinstance(harvest, str):
         return _check_same(there, harvest)
-    if there and there.same_as(harvest):
+    if there and there.serves(harvest):
         if there.harvest_id != harvest.harvest_id:
             get_run_logger().warning("harvest %s of the same query is unfinished: it is gone on with", there.harvest_id)
         return there
