@@ -151,7 +151,13 @@ def teardown(
 @cli.command()
 def sweep(environment: Environment = None, fresh: Fresh = False) -> None:
     """End jobs that earlier runs left behind."""
-    raise ConfigurationError("sweep is not there yet.")
+    with environment_named(environment, ROOT, fresh=fresh):
+        from flows.sweep import sweep as flow  # noqa: PLC0415
+
+        with story("Sweeping"):
+            ended = flow()
+        for name in ended or ["nothing: no job was left behind"]:
+            out.print(f"ended      {name}")
 
 
 @cli.command()

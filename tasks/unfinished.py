@@ -164,6 +164,19 @@ def _agree(blob: BlobClient, harvest: Unfinished | str, lease: BlobLeaseClient) 
     return harvest
 
 
+def is_unfinished(azure: AzureClients, environment: Environment, name: str) -> bool:
+    """Whether somebody may go on with the harvest of that id."""
+    there = _read(_blob(azure, environment, name.rpartition("-")[2]))
+    return there is not None and there.harvest_id == name
+
+
+def is_held(azure: AzureClients, environment: Environment, name: str) -> bool:
+    """Whether somebody works on the harvest of that id."""
+    blob = _blob(azure, environment, name.rpartition("-")[2])
+    properties = found(blob.get_blob_properties)
+    return bool(properties) and properties.lease.state == "leased" and is_unfinished(azure, environment, name)
+
+
 def _blob(azure: AzureClients, environment: Environment, query_hash: str) -> BlobClient:
     return azure.blobs(environment.blob_endpoint).get_blob_client(
         azure.settings.results_container, f"open/{query_hash}.json"

@@ -23,7 +23,7 @@ SCHEDULES = {
     "harvest/items-hourly": "20 * * * *",
     "harvest/items-weekly": "45 3 * * 0",
 }
-NAMES = {"provision/provision", "harvest/harvest", "teardown/teardown", *SCHEDULES}
+NAMES = {"provision/provision", "harvest/harvest", "sweep/sweep", "teardown/teardown", *SCHEDULES}
 
 
 @dataclass(frozen=True)
