@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import paging, runs, submitting
+from benchmarks import harvesting, paging, runs, submitting
 from benchmarks.results import Result, json_lines, print_table
 from benchmarks.stand_in import local_azure, variables
 from flows.console import err, guarded
@@ -42,7 +42,7 @@ def whole_runs(folder: Path) -> list[Result]:
         return results + paging.measure(azure, address["LOCAL_AZURE_GEOCATALOG_URL"], pages)
 
 
-SUBJECTS: dict[str, Callable[[Path], list[Result]]] = {"runs": whole_runs}
+SUBJECTS: dict[str, Callable[[Path], list[Result]]] = {"runs": whole_runs, "harvesting": harvesting.measure}
 """What can be measured alone; each works in an empty folder of its own."""
 
 

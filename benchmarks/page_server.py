@@ -16,7 +16,7 @@ from typing import Any
 
 PAGE_SIZE = 1000
 _FIRST = datetime(2021, 1, 1, tzinfo=UTC)
-_ASSETS = 6
+_ASSETS = 7
 _COLLECTION = {
     "type": "Collection",
     "stac_version": "1.0.0",

@@ -14,6 +14,7 @@ it (401, 403); 5 the answer is none that a STAC catalog gives; 6 out of reach, o
 
 import email.utils
 import hashlib
+import io
 import itertools
 import json
 import logging
@@ -29,7 +30,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from operator import ge, le
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote, urldefrag, urlencode, urljoin, urlsplit
@@ -190,8 +190,12 @@ class Interval(NamedTuple):
         """Whether it is the whole collection."""
         return self.start is None and self.end is None and not self.undated
 
+    def owned(self, entries: list[Entry], filtered: bool) -> list[Entry]:
+        """Those that belong here."""
+        return entries if self.whole else [entry for entry in entries if self.owns(entry, filtered)]
+
     def owns(self, entry: Entry, filtered: bool) -> bool:
-        """Whether the item belongs here. Where a date is unreadable, the service's own exact filter decides."""
+        """Whether an item belongs here. Where a date is unreadable, the service's own exact filter decides."""
         if self.whole or (filtered and entry.problem == UNREADABLE):
             return True
         if self.undated or entry.moment is None:
@@ -227,7 +231,8 @@ def entries_of(raws: Iterable[msgspec.Raw | bytes]) -> list[Entry]:
     """The items in some bytes."""
     return [
         Entry(raw, item, digest_of(item.id), *moment_of(item.properties or Dates()))
-        for raw, item in ((raw, item_of(raw)) for raw in raws)
+        for raw in raws
+        for item in [item_of(raw)]
     ]
 
 
@@ -714,7 +719,7 @@ class Walk:
 
     def __iter__(self) -> Iterator[list[Entry]]:
         """The pages' items, empty pages included."""
-        call: Call | None = self.first_call()
+        call: Call | None = self.search(None)
         with ThreadPoolExecutor(1) as ahead:
             while call:
                 fresh = self.fresh
@@ -727,16 +732,12 @@ class Walk:
                     if failed.status != 400 or self.pages or self.ids_only:
                         raise
                     self.catalog.simplify(self.shard, failed)
-                    call = self.first_call()
+                    call = self.search(None)
                 else:
                     call = self.probe() if self.fresh > fresh else None
 
-    def first_call(self) -> Call:
-        """The call that the walk begins with."""
-        return self.search(None)
-
     def search(self, place: Place | None) -> Call:
-        """The call for the page from a place on."""
+        """The call for the page from a place on, or for the first one."""
         return self.catalog.search(self.shard, self.interval, place, backwards=self.backwards, ids_only=self.ids_only)
 
     def follow(self, call: Call, ahead: ThreadPoolExecutor) -> Iterator[Page]:
@@ -782,18 +783,18 @@ class Walk:
 
     def check_order(self, entries: list[Entry]) -> None:
         """Note whether the service sorts, and stop at a page that goes back once."""
-        forth = ge if self.backwards else le
         ranks = [entry.moment or LATEST for entry in entries]
-        if not self.catalog.sorts or ranks != sorted(ranks, reverse=self.backwards):
-            self.in_order = False
-        if not self.in_order or not ranks or not self.place:
+        self.in_order = self.in_order and self.catalog.sorts and self.ordered(ranks)
+        if not self.in_order or not self.place or self.ordered([self.place.moment or LATEST, *ranks[:1]]):
             return
-        if not forth(self.place.moment or LATEST, ranks[0]):
-            if self.went_back_at == self.place:
-                self.in_order = False
-                return
+        if self.went_back_at != self.place:
             self.went_back_at = self.place
             raise LostThread("a page goes back behind the one before")
+        self.in_order = False
+
+    def ordered(self, ranks: list[datetime]) -> bool:
+        """Whether they are in the order of this walk."""
+        return ranks == sorted(ranks, reverse=self.backwards)
 
     def advance(self, entries: list[Entry]) -> None:
         """Remember where the walk is, and what it saw there."""
@@ -801,8 +802,8 @@ class Walk:
         if self.place is None or (self.place.moment or LATEST) != last.rank:
             self.tied, self.overlap = set(), None
         self.place = Place(last.moment, last.item.id)
-        room = max(0, TIED_AT_MOST - len(self.tied))
-        self.tied.update(itertools.islice((entry.key for entry in entries if entry.rank == last.rank), room))
+        tied = itertools.takewhile(lambda entry: entry.rank == last.rank, reversed(entries))
+        self.tied.update(entry.key for entry in itertools.islice(tied, max(0, TIED_AT_MOST - len(self.tied))))
 
     def recover(self, reason: str) -> Call:
         """The call to go on with when the thread is lost.
@@ -825,7 +826,7 @@ class Walk:
         self.place, self.tied, self.overlap = None, set(), None
         self.seen.clear()
         self.asked.clear()
-        return self.first_call()
+        return self.search(None)
 
     def probe(self) -> Call | None:
         """The call that finds what lies behind the last item, if one can tell."""
@@ -856,8 +857,7 @@ class Ids:
     def add(self, entries: Iterable[Entry]) -> None:
         """Write them down."""
         for entry in entries:
-            key = entry.key
-            self.files[key[0] % PARTS].write(key)
+            self.files[entry.digest[0] % PARTS].write(entry.key)
 
     def parts(self) -> Iterator[list[bytes]]:
         """All of them, part by part."""
@@ -939,11 +939,9 @@ class Archive:
     def entries(self) -> Iterator[Entry]:
         """Read back what was written so far."""
         self.zstd.flush(zstandard.FLUSH_BLOCK)
-        with self.file.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as lines:
-            rest = b""
-            while block := lines.read(1 << 18):
-                *whole, rest = (rest + block).split(b"\n")
-                yield from entries_of(whole)
+        with self.file.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as reader:
+            for line in io.BufferedReader(reader):
+                yield from entries_of([line[:-1]])
 
     def newest_only(self) -> "Archive":
         """The archive with each id once: the version that the catalog changed last, or else that came last."""
@@ -1026,7 +1024,7 @@ class Verification:
             for page in walk:
                 if walk.starts:
                     raise Failed(UNEXPECTED, "the second look was not given in order", 400)
-                owned = [entry for entry in page if self.covered.owns(entry, self.catalog.filters)]
+                owned = self.covered.owned(page, self.catalog.filters)
                 if limited:
                     owned = owned[: self.archive.count - found]
                 found += len(owned)
@@ -1100,7 +1098,7 @@ class Harvest:
                 starts = self.walk.starts
                 self.archive.close()
                 self.archive = Archive(self.folder)
-            owned = [entry for entry in page if self.interval.owns(entry, self.catalog.filters)]
+            owned = self.interval.owned(page, self.catalog.filters)
             self.cut = self.where_to_cut(owned)
             if self.cut:
                 owned = [entry for entry in owned if entry.moment and entry.moment < self.cut]
