@@ -79,7 +79,6 @@ class Plan:
     """Tasks that can run at once."""
     page_quota: int = 50
     """Pages after which a task of the first round stops; in later rounds, as many as a slot has read so far."""
-    page_size: int = 1000
     verify: Verify = Verify.ids
     max_items: int | None = None
     """End the harvest after so many items; the shards are then harvested one after the other."""
@@ -152,7 +151,7 @@ class Plan:
             start=interval.start,
             end=interval.end,
             undated=undated,
-            page_size=self.page_size,
+            page_size=self.query.page_size,
             page_quota=quota,
             bbox=self.query.bbox,
             filter=_cql2(self.query.filter),

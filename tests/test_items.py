@@ -344,7 +344,7 @@ def archived(output: Path, name: str) -> list[str]:
 
 def test_every_item_of_the_catalog_is_archived_once_over_several_rounds(field: Field, tmp_path: Path) -> None:
     upload_script(field)
-    whole = plan(*DEMO, parallel=4, page_size=25, page_quota=2)
+    whole = plan(*DEMO, query={"page_size": 25}, parallel=4, page_quota=2)
     receipts = field.rounds(whole)
     found = field.settle(whole, receipts)
     assert found.complete
@@ -362,7 +362,7 @@ def test_every_item_of_the_catalog_is_archived_once_over_several_rounds(field: F
 
 def test_at_most_so_many_items_are_harvested(field: Field) -> None:
     upload_script(field)
-    whole = plan(*DEMO, page_size=25, max_items=200)
+    whole = plan(*DEMO, query={"page_size": 25}, max_items=200)
     found = field.settle(whole, field.rounds(whole))
     assert found.complete
     assert [found.collections[name].items for name in DEMO] == [180, 20, 0]
