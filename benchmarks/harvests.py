@@ -1,10 +1,9 @@
 """Whole harvests of a stand-in, each flow run a process of its own, and what is known of them afterwards."""
 
-import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,9 +11,13 @@ from pathlib import Path
 
 import msgspec
 import zstandard
+from azure.batch.models import BatchTask
 
 from benchmarks.stand_in import local_azure, variables
 from spatiobatch.errors import HarvestError
+from spatiobatch.settings import load_settings
+from tasks.clients import AzureClients
+from tasks.environment import read_environment
 
 ROOT = Path(__file__).parent.parent
 _RUN_SECONDS = 900
@@ -57,9 +60,8 @@ class Site:
             with subprocess.Popen(command, stdout=output, stderr=output) as process:  # noqa: S603  # our own command
                 try:
                     process.wait(_RUN_SECONDS)
-                except BaseException:
-                    process.terminate()  # it closes its job
-                    raise
+                finally:
+                    process.terminate()  # where it still runs, it closes its job first
         if process.returncode:
             said = log.read_text(errors="replace").strip().splitlines()
             raise HarvestError(f"{' '.join(arguments)} failed with {process.returncode}: {said[-1] if said else ''}")
@@ -74,17 +76,26 @@ class Site:
 
     def _last_flow_run(self) -> FlowRun:
         with closing(sqlite3.connect(self.folder / "prefect" / "prefect.db")) as prefect:
-            name, *times = prefect.execute(
+            name, began, ended = prefect.execute(
                 "SELECT id, start_time, end_time FROM flow_run ORDER BY start_time DESC LIMIT 1"
             ).fetchone()
             (task_runs,) = prefect.execute("SELECT count(*) FROM task_run WHERE flow_run_id = ?", (name,)).fetchone()
-        return FlowRun(*(datetime.fromisoformat(text).replace(tzinfo=UTC) for text in times), task_runs)
+        return FlowRun(_in_utc(began), _in_utc(ended), task_runs)
 
-    def lost(self, output: Path) -> int:
-        """Ids of the catalog that an archive lacks or holds otherwise than once, and ids that it has beside them."""
+    def tasks(self) -> list[BatchTask]:
+        """The Batch tasks of the last harvest; for environments whose setting `job_end` is `terminate`."""
+        with self.environment():
+            azure = AzureClients(load_settings())
+            batch = azure.batch(read_environment.fn(azure).batch_endpoint)
+            job = max(batch.list_jobs(), key=lambda job: job.creation_time)
+            return list(batch.list_tasks(job.id))
+
+    def lost(self, output: Path, collections: Collection[str] = ()) -> int:
+        """Ids of these collections, or all, that an archive lacks or holds twice, and ids that it has beside them."""
         (catalog,) = (self.folder / "local" / "stac").glob("*.sqlite")
         with closing(sqlite3.connect(f"{catalog.as_uri()}?mode=ro", uri=True)) as items:
-            served = {name for (name,) in items.execute("SELECT id FROM items")}
+            found = items.execute("SELECT collection, id FROM items")
+            served = {name for collection, name in found if not collections or collection in collections}
         archived = list(archived_ids(output))
         return len(served ^ set(archived)) + len(archived) - len(set(archived))
 
@@ -97,6 +108,10 @@ def site(folder: Path, *flags: str, **settings: str) -> Iterator[Site]:
         there = Site(folder, {**address, "SPATIOBATCH_POLL_SECONDS": "0.5", **own})
         there.run("provision")
         yield there
+
+
+def _in_utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def archived_ids(output: Path) -> Iterator[str]:

@@ -3,10 +3,13 @@
 import time
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 
 from azure.batch.models import BatchJobDisableOptions, BatchTaskCreateOptions, EnvironmentSetting
 
+from benchmarks.harvests import site
 from benchmarks.results import Result, medians
+from spatiobatch.settings import load_settings
 from tasks.clients import AzureClients
 from tasks.environment import read_environment
 from tasks.job import close_job, open_job, submit_tasks
@@ -15,8 +18,13 @@ _TASKS = 10_000
 _COMMAND = "/bin/bash -c '\"$AZ_BATCH_NODE_SHARED_DIR/bin/python\" -I harvest_items.py'"
 
 
-def measure(azure: AzureClients) -> list[Result]:
+def measure(folder: Path) -> list[Result]:
     """Tasks per second into jobs that are disabled, so that nothing runs meanwhile."""
+    with site(folder) as there, there.environment():
+        return [_submitted(AzureClients(load_settings()))]
+
+
+def _submitted(azure: AzureClients) -> Result:
     environment, numbers = read_environment.fn(azure), count()
     batch = azure.batch(environment.batch_endpoint)
     variables = [EnvironmentSetting(name=f"VARIABLE_{number}", value="x" * 80) for number in range(6)]
@@ -40,4 +48,4 @@ def measure(azure: AzureClients) -> list[Result]:
     }
     found = medians(sides)
     subject = f"{_TASKS:,} Batch tasks submitted"
-    return [Result(subject, found["ours"], "create_tasks", found["azure-batch"], "tasks/s", at_least=1)]
+    return Result(subject, found["ours"], "create_tasks", found["azure-batch"], "tasks/s", at_least=1)
