@@ -510,7 +510,7 @@ class Budget:
     def recover(self) -> None:
         """A call went well."""
         with self.changed:
-            self.ease = min(1.0, self.ease * 1.1)
+            self.ease = min(1.0, self.ease * 1.25)
 
 
 class Control(threading.Thread):

@@ -247,6 +247,16 @@ def receipt(shard: Shard) -> Receipt:
     return Receipt.model_validate({**shard.model_dump(include={"name", "collection", "start", "end"}), **told})
 
 
+def test_receipts_are_read_while_their_round_goes_on(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_ARRIVING_SECONDS", 0)
+    (shard,) = plan("c").owed([])
+    path = f"{Layout(field.harvest_id).root}/{archive.shard_path('c', shard.name)}.receipt.json"
+    field.upload(path, receipt(shard).model_dump_json())
+    arriving = archive.Arriving(field.azure, field.environment, field.harvest_id, [])
+    arriving.look(BatchTaskCounts(running=1, active=0, completed=1, succeeded=1, failed=0))
+    assert arriving.receipts == [receipt(shard)]
+
+
 def test_the_archive_is_copied_without_what_does_not_count(obedient: Field, tmp_path: Path) -> None:
     whole = plan("../ü")
     counted = obedient.rounds(whole)
