@@ -53,6 +53,7 @@ Interval = Annotated[
 ]
 Bbox = Annotated[str | None, typer.Option(metavar="W,S,E,N", help="Only items that meet this box, in degrees.")]
 Filter = Annotated[str | None, typer.Option(metavar="CQL2", help="Only items that this filter takes, text or JSON.")]
+PageSize = Annotated[int, typer.Option(min=1, max=10_000, help="Items asked for per call.")]
 Output = Annotated[Path | None, typer.Option(help="Folder for a copy of the archive.")]
 
 
@@ -83,6 +84,7 @@ def harvest(
     datetime: Interval = None,
     bbox: Bbox = None,
     filter: Filter = None,
+    page_size: PageSize = 1000,
     output: Output = None,
     resume: Resume = None,
     since: Changed = None,
@@ -95,7 +97,12 @@ def harvest(
 ) -> None:
     """Harvest the catalog; the environment must be there."""
     query = query_from(
-        content=content, collections=tuple(collection or ()), datetime=datetime, bbox=bbox, filter=filter
+        content=content,
+        collections=tuple(collection or ()),
+        datetime=datetime,
+        bbox=bbox,
+        filter=filter,
+        page_size=page_size,
     )
     check_since(query, since)
     _check(output)

@@ -78,7 +78,6 @@ class Plan:
     """Tasks that can run at once."""
     page_quota: int = 50
     """Pages after which a task of the first round stops; in later rounds, as many as a slot has read so far."""
-    page_size: int = 1000
     verify: Verify = Verify.ids
     changed: Mapping[str, JsonValue] = field(default_factory=dict)
     """By collection, the CQL2 condition of the items that changed, where only these are asked for."""
@@ -164,7 +163,7 @@ class Plan:
             start=interval.start,
             end=interval.end,
             undated=undated,
-            page_size=self.page_size,
+            page_size=self.query.page_size,
             page_quota=quota,
             bbox=self.query.bbox,
             filter=_both(self.query.cql2, self.changed.get(collection)),

@@ -249,6 +249,16 @@ def receipt(shard: Shard) -> Receipt:
     return Receipt.model_validate({**shard.model_dump(include={"name", "collection", "start", "end"}), **told})
 
 
+def test_receipts_are_read_while_their_round_goes_on(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_ARRIVING_SECONDS", 0)
+    (shard,) = plan("c").owed([])
+    path = f"{Layout(field.harvest_id).root}/{archive.shard_path('c', shard.name)}.receipt.json"
+    field.upload(path, receipt(shard).model_dump_json())
+    arriving = archive.Arriving(field.azure, field.environment, field.harvest_id, [])
+    arriving.look(BatchTaskCounts(running=1, active=0, completed=1, succeeded=1, failed=0))
+    assert arriving.receipts == [receipt(shard)]
+
+
 def test_the_archive_is_copied_without_what_does_not_count(obedient: Field, tmp_path: Path) -> None:
     whole = plan("../ü")
     counted = obedient.rounds(whole)
@@ -346,7 +356,7 @@ def archived(output: Path, name: str) -> list[str]:
 
 def test_every_item_of_the_catalog_is_archived_once_over_several_rounds(field: Field, tmp_path: Path) -> None:
     upload_script(field)
-    whole = plan(*DEMO, parallel=4, page_size=25, page_quota=2)
+    whole = plan(*DEMO, query={"page_size": 25}, parallel=4, page_quota=2)
     receipts = field.rounds(whole)
     found = field.settle(whole, receipts)
     assert found.complete
@@ -364,7 +374,7 @@ def test_every_item_of_the_catalog_is_archived_once_over_several_rounds(field: F
 
 def test_at_most_so_many_items_are_harvested(field: Field) -> None:
     upload_script(field)
-    whole = plan(*DEMO, page_size=25, max_items=200)
+    whole = plan(*DEMO, query={"page_size": 25}, max_items=200)
     found = field.settle(whole, field.rounds(whole))
     assert found.complete
     assert [found.collections[name].items for name in DEMO] == [180, 20, 0]
