@@ -113,17 +113,6 @@ class Plan:
         shards = kept + [shard for shard in cut if shard.name not in there]
         return shards if self.max_items is None else _first(shards, self.max_items - total(counted).items)
 
-    def doubtful(self, receipts: Sequence[Receipt]) -> list[Shard]:
-        """The shards that are worth a second harvest: two looks at their ids differ, and nothing explains it."""
-        if self.max_items is not None:
-            return []
-        return [self._again(receipt) for receipt in self.counted(receipts) if total([receipt]).unsettled]
-
-    def _again(self, receipt: Receipt) -> Shard:
-        end = receipt.remainder.end if receipt.remainder else receipt.end
-        quota = max(self.page_quota, receipt.pages)
-        return self._shard(receipt.collection, Interval(receipt.start, end), quota, undated=receipt.undated)
-
     def counted(self, receipts: Iterable[Receipt]) -> list[Receipt]:
         """The receipts that the harvest consists of: of its collections, each instant once."""
         of: dict[str, list[Receipt]] = {collection: [] for collection in self.extents}

@@ -81,6 +81,16 @@ class Arriving:
             self._next_look = time.monotonic() + _ARRIVING_SECONDS
 
 
+@azure_task("discard receipts")
+def discard_receipts(
+    azure: AzureClients, environment: Environment, harvest_id: str, receipts: Iterable[Receipt]
+) -> None:
+    """Have shards owed again."""
+    container, root = _results(azure, environment), Layout(harvest_id).root
+    for receipt in receipts:
+        found(container.delete_blob, f"{root}/{shard_path(receipt.collection, receipt.name)}{_RECEIPT}")
+
+
 def _shard_of(path: str) -> str:
     return PurePosixPath(path).name.split(".")[0]
 

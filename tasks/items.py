@@ -23,7 +23,7 @@ from spatiobatch.manifest import Changes, CollectionTotals, Cost, Layout, Manife
 from spatiobatch.receipts import Receipt, total
 from spatiobatch.settings import Settings
 from spatiobatch.shards import Plan, Shard, Verify
-from tasks.archive import Arriving, read_receipts, shard_path
+from tasks.archive import Arriving, discard_receipts, read_receipts, shard_path
 from tasks.base import Base
 from tasks.clients import AzureClients, azure_task
 from tasks.compaction import Compacted, Compaction
@@ -76,12 +76,12 @@ def harvest_items(
     """
     receipts = run_round(azure, environment, job, harvest_id, [], [])
     receipts = _until_covered(azure, environment, job, harvest_id, plan, receipts)
-    if doubtful := plan.doubtful(receipts):
-        get_run_logger().warning(
-            "%s shards differ from a second look at their ids, and are harvested again", len(doubtful)
-        )
-        receipts = run_round(azure, environment, job, harvest_id, doubtful, receipts)
-        receipts = _until_covered(azure, environment, job, harvest_id, plan, receipts)
+    doubtful = [receipt for receipt in receipts if total([receipt]).unsettled]
+    if doubtful:
+        get_run_logger().warning("%s shards differ from a second look, and are harvested again", len(doubtful))
+        discard_receipts(azure, environment, harvest_id, doubtful)
+        settled = [receipt for receipt in receipts if receipt not in doubtful]
+        receipts = _until_covered(azure, environment, job, harvest_id, plan, settled)
     return plan.counted(receipts)
 
 

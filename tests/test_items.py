@@ -58,6 +58,8 @@ if behaviour == "stops" and shard["start"] is None and shard["end"] is None and 
 receipt = {key: shard[key] for key in ("name", "collection", "start", "undated")}
 receipt |= {"end": end, "remainder": left, "count": 10, "ids_hash": "a", "pages": 1, "throttled": 1, "calls": 3}
 receipt |= {"min_datetime": None, "max_datetime": None, "verified": True}
+if behaviour == "differs" or behaviour == "differs-once" and os.environ["AZ_BATCH_TASK_ID"].count("-") < 2:
+    receipt |= {"verified": False, "verification": {"unsettled": ["x"], "unsettled_count": 1}}
 token = DefaultAzureCredential().get_token("https://storage.azure.com/.default").token
 headers = {"Authorization": f"Bearer {token}", "x-ms-version": "2023-11-03", "x-ms-blob-type": "BlockBlob"}
 root = f"{os.environ['RESULTS_URL']}/{os.environ['HARVEST_PREFIX']}/control/progress/{shard['name']}.json"
@@ -94,6 +96,10 @@ class Field:
         while shards := plan.owed(receipts, shards):
             receipts = self.round(shards, receipts)
         return receipts
+
+    def harvest(self, plan: Plan) -> list[Receipt]:
+        """Harvest a plan to its end."""
+        return items.harvest_items(self.azure, self.environment, self.job, self.harvest_id, plan)
 
     def settle(self, plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
         """The manifest."""
@@ -190,6 +196,22 @@ def test_shards_that_fail_three_times_fail_the_harvest_and_the_others_are_kept(o
     kept = archive.read_receipts.fn(obedient.azure, obedient.environment, obedient.harvest_id)
     assert [receipt.collection for receipt in kept] == ["one"]
     assert not obedient.settle(whole, kept).complete
+
+
+def test_a_shard_that_differs_from_a_second_look_is_harvested_again(obedient: Field) -> None:
+    whole = plan("differs-once", "one")
+    found = obedient.settle(whole, obedient.harvest(whole))
+    assert found.complete
+    assert found.verified
+    assert len(obedient.task_ids()) == 3
+
+
+def test_a_shard_that_differs_again_is_kept_and_named(obedient: Field) -> None:
+    whole = plan("differs")
+    found = obedient.settle(whole, obedient.harvest(whole))
+    assert not found.complete
+    assert found.collections["differs"].items == 10
+    assert found.named["differs"].unsettled == ("x",)
 
 
 def test_a_resumed_harvest_submits_only_what_no_receipt_covers(obedient: Field) -> None:
