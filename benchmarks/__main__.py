@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import harvesting, paging, runs, submitting
+from benchmarks import fair_use, harvesting, million, paging, runs, shards, submitting
 from benchmarks.results import Result, json_lines, print_table
 from benchmarks.stand_in import local_azure, variables
 from flows.console import err, guarded
@@ -27,7 +27,7 @@ cli = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 
 def whole_runs(folder: Path) -> list[Result]:
-    """Whole runs, and throughput on the environment that they have built."""
+    """Whole runs, and pages of the GeoCatalog on the environment that they have built."""
     checkout, pages = folder / "checkout", folder / "pages"
     for room in (checkout, pages):
         room.mkdir()
@@ -37,18 +37,27 @@ def whole_runs(folder: Path) -> list[Result]:
         local_azure(checkout / ".spatiobatch", "--demo-items", str(_ITEMS)) as address,
         variables({**address, **environment}, clean=True),
     ):
-        azure = AzureClients(load_settings())
-        results += submitting.measure(azure)
-        return results + paging.measure(azure, address["LOCAL_AZURE_GEOCATALOG_URL"], pages)
+        return results + paging.measure(AzureClients(load_settings()), address["LOCAL_AZURE_GEOCATALOG_URL"], pages)
 
 
-SUBJECTS: dict[str, Callable[[Path], list[Result]]] = {"runs": whole_runs, "harvesting": harvesting.measure}
+SUBJECTS: dict[str, Callable[[Path], list[Result]]] = {
+    "runs": whole_runs,
+    "harvesting": harvesting.measure,
+    "submitting": submitting.measure,
+    "fair_use": fair_use.measure,
+    "shards": shards.measure,
+    "million": million.measure,
+}
 """What can be measured alone; each works in an empty folder of its own."""
+ONLY_BY_NAME = ("million",)
+"""They take several minutes."""
 
 
 @cli.command()
 def benchmarks(
-    subjects: Annotated[list[str] | None, typer.Argument(help=f"All, or some of: {', '.join(SUBJECTS)}.")] = None,
+    subjects: Annotated[
+        list[str] | None, typer.Argument(help=f"Of {', '.join(SUBJECTS)}; all but {', '.join(ONLY_BY_NAME)}.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="File for the results as JSON lines.")] = None,
 ) -> None:
     """Measure, and print one table."""
@@ -56,7 +65,7 @@ def benchmarks(
     if unknown := set(subjects or ()) - SUBJECTS.keys():
         raise ConfigurationError(f"There is no subject {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}.")
     results: list[Result] = []
-    for subject in subjects or SUBJECTS:
+    for subject in subjects or [name for name in SUBJECTS if name not in ONLY_BY_NAME]:
         with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder, err.status(f"Measuring {subject}"):
             results += SUBJECTS[subject](Path(folder))
     print_table(results, console)

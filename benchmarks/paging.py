@@ -21,12 +21,7 @@ _TIMEOUT_SECONDS = 60
 
 def measure(azure: AzureClients, catalog_url: str, folder: Path) -> list[Result]:
     """Items per second over all items of the catalog, the best of three passes."""
-    ensure_role.fn(azure, Grant("GeoCatalog Reader", *azure.operator, azure.settings.geocatalog_id))
-    session = requests.Session()
-    session.trust_env = False  # a CA bundle of the environment's would go before this cloud's
-    session.verify = str(azure.cloud.ca_file) if azure.cloud.ca_file else True
-    token = azure.credential.get_token(azure.cloud.required_geocatalog_scope()).token
-    session.headers["Authorization"] = f"Bearer {token}"
+    session = signed_in(azure)
     first = f"{catalog_url}/stac/search?limit={_PAGE}&api-version={azure.settings.geocatalog_api_version}"
 
     bodies = list(_pages(session, first))
@@ -39,6 +34,17 @@ def measure(azure: AzureClients, catalog_url: str, folder: Path) -> list[Result]
     return [
         Result(f"GeoCatalog pages of {_PAGE:,}", items / paging, "their bytes, plain HTTP", items / plain, "items/s"),
     ]
+
+
+def signed_in(azure: AzureClients) -> requests.Session:
+    """A client of the GeoCatalog that reads it as the operator."""
+    ensure_role.fn(azure, Grant("GeoCatalog Reader", *azure.operator, azure.settings.geocatalog_id))
+    session = requests.Session()
+    session.trust_env = False  # a CA bundle of the environment's would go before this cloud's
+    session.verify = str(azure.cloud.ca_file) if azure.cloud.ca_file else True
+    token = azure.credential.get_token(azure.cloud.required_geocatalog_scope()).token
+    session.headers["Authorization"] = f"Bearer {token}"
+    return session
 
 
 def _pages(session: requests.Session, url: str | None) -> Iterator[bytes]:

@@ -24,6 +24,7 @@ from tasks.logs import read_logs
 from tasks.picture import keep_picture
 from tasks.results import harvest_files, publish
 from tasks.summary import summarise
+from tasks.sweep import sweep_jobs
 from tasks.unfinished import held, wanted
 
 
@@ -90,6 +91,7 @@ def harvest(
         if not problem and not manifest.max_items:
             publish_latest(azure, environment, manifest)
         hold.finish()
+    sweep_jobs(azure, environment, return_state=True)  # whatever comes of it, the harvest is done
     if problem:
         raise problem
     return Harvest(manifest, collections, archive, artifact, written)

@@ -53,6 +53,7 @@ Interval = Annotated[
 ]
 Bbox = Annotated[str | None, typer.Option(metavar="W,S,E,N", help="Only items that meet this box, in degrees.")]
 Filter = Annotated[str | None, typer.Option(metavar="CQL2", help="Only items that this filter takes, text or JSON.")]
+PageSize = Annotated[int, typer.Option(min=1, max=10_000, help="Items asked for per call.")]
 Output = Annotated[Path | None, typer.Option(help="Folder for a copy of the archive.")]
 
 
@@ -83,6 +84,7 @@ def harvest(
     datetime: Interval = None,
     bbox: Bbox = None,
     filter: Filter = None,
+    page_size: PageSize = 1000,
     output: Output = None,
     resume: Resume = None,
     since: Changed = None,
@@ -95,7 +97,12 @@ def harvest(
 ) -> None:
     """Harvest the catalog; the environment must be there."""
     query = query_from(
-        content=content, collections=tuple(collection or ()), datetime=datetime, bbox=bbox, filter=filter
+        content=content,
+        collections=tuple(collection or ()),
+        datetime=datetime,
+        bbox=bbox,
+        filter=filter,
+        page_size=page_size,
     )
     check_since(query, since)
     _check(output)
@@ -151,7 +158,13 @@ def teardown(
 @cli.command()
 def sweep(environment: Environment = None, fresh: Fresh = False) -> None:
     """End jobs that earlier runs left behind."""
-    raise ConfigurationError("sweep is not there yet.")
+    with environment_named(environment, ROOT, fresh=fresh):
+        from flows.sweep import sweep as flow  # noqa: PLC0415
+
+        with story("Sweeping"):
+            ended = flow()
+        for name in ended or ["nothing: no job was left behind"]:
+            out.print(f"ended      {name}")
 
 
 @cli.command()
@@ -198,6 +211,8 @@ def _harvest(query: Query, runtime: Runtime, output: Path | None, **options: Any
     for row in rows:
         table.add_row(*map(Text, row.values()))
     out.print(table)
+    if done.manifest.difference:
+        out.print(done.manifest.difference)
     out.print(f"Harvest   {done.manifest.harvest_id}")
     out.print(f"Archive   {done.archive}")
     if done.output:

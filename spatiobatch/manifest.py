@@ -112,6 +112,14 @@ class Manifest(BaseModel):
         items = sum(found.items for found in self.collections.values())
         return f"{items:,} items in {collections}"
 
+    @property
+    def difference(self) -> str | None:
+        """What changed since the harvest before, in a sentence; None for a query's first harvest."""
+        if self.base is None or self.changes is None:
+            return None
+        removed = "" if self.kind is Kind.increment else f", {self.changes.removed:,} removed"
+        return f"Since {self.base}: {self.changes.added:,} added, {self.changes.changed:,} changed{removed}"
+
 
 class Layout:
     """Where the parts of a harvest are, in the results container and below an output folder alike."""

@@ -139,6 +139,13 @@ class Query(BaseModel):
     filter: Annotated[str, AfterValidator(_cql2)] | None = Field(
         None, title="CQL2 filter", description="As text or JSON.", examples=["eo:cloud_cover < 10"]
     )
+    page_size: int = Field(
+        1000,
+        ge=1,
+        le=10_000,
+        title="Page size",
+        description="Items asked for per call; fewer where the catalog takes too long for so many.",
+    )
 
     @model_validator(mode="after")
     def _items_only(self) -> Self:
@@ -154,8 +161,8 @@ class Query(BaseModel):
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits that are the same for the same question, whatever the order of its collections."""
-        question = self.model_dump(mode="json") | {"collections": sorted(set(self.collections))}
+        """Twelve hexadecimal digits that are the same for the same question, however it is put to the catalog."""
+        question = self.model_dump(mode="json", exclude={"page_size"}) | {"collections": sorted(set(self.collections))}
         return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -78,7 +78,6 @@ class Plan:
     """Tasks that can run at once."""
     page_quota: int = 50
     """Pages after which a task of the first round stops; in later rounds, as many as a slot has read so far."""
-    page_size: int = 1000
     verify: Verify = Verify.ids
     changed: Mapping[str, JsonValue] = field(default_factory=dict)
     """By collection, the CQL2 condition of the items that changed, where only these are asked for."""
@@ -113,17 +112,6 @@ class Plan:
         cut = [shard for gap in gaps for shard in self._cut(gap, -(-slots // len(gaps)), quota)]
         shards = kept + [shard for shard in cut if shard.name not in there]
         return shards if self.max_items is None else _first(shards, self.max_items - total(counted).items)
-
-    def doubtful(self, receipts: Sequence[Receipt]) -> list[Shard]:
-        """The shards that are worth a second harvest: two looks at their ids differ, and nothing explains it."""
-        if self.max_items is not None:
-            return []
-        return [self._again(receipt) for receipt in self.counted(receipts) if total([receipt]).unsettled]
-
-    def _again(self, receipt: Receipt) -> Shard:
-        end = receipt.remainder.end if receipt.remainder else receipt.end
-        quota = max(self.page_quota, receipt.pages)
-        return self._shard(receipt.collection, Interval(receipt.start, end), quota, undated=receipt.undated)
 
     def counted(self, receipts: Iterable[Receipt]) -> list[Receipt]:
         """The receipts that the harvest consists of: of its collections, each instant once."""
@@ -164,7 +152,7 @@ class Plan:
             start=interval.start,
             end=interval.end,
             undated=undated,
-            page_size=self.page_size,
+            page_size=self.query.page_size,
             page_quota=quota,
             bbox=self.query.bbox,
             filter=_both(self.query.cql2, self.changed.get(collection)),

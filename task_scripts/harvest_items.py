@@ -59,7 +59,7 @@ TOKEN_GONE = {400, 404, 410}
 ATTEMPTS, MALFORMED_ATTEMPTS, LOST_ATTEMPTS, TOKEN_ATTEMPTS = 10, 4, 3, 4
 PATIENCE_SECONDS = 900
 CONNECT_AND_READ_SECONDS = (10, 60)
-REFRESH_SECONDS, PROGRESS_SECONDS = 1.5, 5.0
+REFRESH_SECONDS, PROGRESS_SECONDS, LEAST_HOLD_SECONDS = 1.5, 5.0, 1.0
 UNKNOWN_RATE = 1.0
 """Calls a second while the harvest's budget cannot be read."""
 LISTED_AT_MOST = 1000
@@ -504,17 +504,17 @@ class Budget:
             self.held_until = max(self.held_until, time.monotonic() + min(seconds, PATIENCE_SECONDS) + spread)
 
     def slow_down(self, seconds: float) -> None:
-        """The service is overloaded: halve the pace, and hold everybody as long as it wishes."""
+        """The service is overloaded: halve the pace, and hold everybody as long as it wishes, or for a moment."""
+        seconds = max(seconds, LEAST_HOLD_SECONDS)
         with self.changed:
             self.ease = max(self.ease / 2, 1 / 16)
-            if seconds > 0:
-                self.announced = max(self.announced, datetime.now(UTC) + timedelta(seconds=seconds))
+            self.announced = max(self.announced, datetime.now(UTC) + timedelta(seconds=seconds))
         self.hold(seconds)
 
     def recover(self) -> None:
         """A call went well."""
         with self.changed:
-            self.ease = min(1.0, self.ease * 1.1)
+            self.ease = min(1.0, self.ease * 1.25)
 
 
 class Control(threading.Thread):

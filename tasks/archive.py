@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from azure.batch.models import BatchTaskCounts
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceExistsError, ResourceModifiedError
 from azure.storage.blob import BlobClient, ContainerClient
@@ -26,6 +27,7 @@ from tasks.pace import MOST_READERS
 
 LATEST = "latest.json"
 _RECEIPT = ".receipt.json"
+_ARRIVING_SECONDS = 5
 _LATEST_ATTEMPTS = 10
 _DOWNLOADS = 4
 """Files at once; of each, the SDK holds up to 32 MB in memory."""
@@ -60,6 +62,33 @@ def read_receipts(
             except ValidationError as error:
                 get_run_logger().warning("%s is no receipt: %s", path, error.errors(include_url=False)[0]["msg"])
     return receipts
+
+
+class Arriving:
+    """Reads receipts while their round goes on, so that few are left to be read at its end."""
+
+    def __init__(
+        self, azure: AzureClients, environment: Environment, harvest_id: str, known: Sequence[Receipt]
+    ) -> None:
+        self.receipts = list(known)
+        self._read = partial(read_receipts.fn, azure, environment, harvest_id)
+        self._next_look = time.monotonic() + _ARRIVING_SECONDS
+
+    def look(self, _counts: BatchTaskCounts) -> None:
+        """Read what has come if some seconds have passed."""
+        if time.monotonic() >= self._next_look:
+            self.receipts = self._read(self.receipts)
+            self._next_look = time.monotonic() + _ARRIVING_SECONDS
+
+
+@azure_task("discard receipts")
+def discard_receipts(
+    azure: AzureClients, environment: Environment, harvest_id: str, receipts: Iterable[Receipt]
+) -> None:
+    """Have shards owed again."""
+    container, root = _results(azure, environment), Layout(harvest_id).root
+    for receipt in receipts:
+        found(container.delete_blob, f"{root}/{shard_path(receipt.collection, receipt.name)}{_RECEIPT}")
 
 
 def _shard_of(path: str) -> str:

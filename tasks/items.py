@@ -23,7 +23,7 @@ from spatiobatch.manifest import Changes, CollectionTotals, Cost, Layout, Manife
 from spatiobatch.receipts import Receipt, total
 from spatiobatch.settings import Settings
 from spatiobatch.shards import Plan, Shard, Verify
-from tasks.archive import read_receipts, shard_path
+from tasks.archive import Arriving, discard_receipts, read_receipts, shard_path
 from tasks.base import Base
 from tasks.clients import AzureClients, azure_task
 from tasks.compaction import Compacted, Compaction
@@ -35,6 +35,7 @@ from tasks.node_watch import NodeWatch
 from tasks.pace import Budget, Progress
 
 SCRIPT = "harvest_items.py"
+Watcher = Budget | Progress | NodeWatch | Arriving
 _ATTEMPTS = 3
 _MOST_NAMED, _MOST_KEPT = 20, 1000
 """Ids in a message, and of each kind in the manifest."""
@@ -75,12 +76,12 @@ def harvest_items(
     """
     receipts = run_round(azure, environment, job, harvest_id, [], [])
     receipts = _until_covered(azure, environment, job, harvest_id, plan, receipts)
-    if doubtful := plan.doubtful(receipts):
-        get_run_logger().warning(
-            "%s shards differ from a second look at their ids, and are harvested again", len(doubtful)
-        )
-        receipts = run_round(azure, environment, job, harvest_id, doubtful, receipts)
-        receipts = _until_covered(azure, environment, job, harvest_id, plan, receipts)
+    doubtful = [receipt for receipt in receipts if total([receipt]).unsettled]
+    if doubtful:
+        get_run_logger().warning("%s shards differ from a second look, and are harvested again", len(doubtful))
+        discard_receipts(azure, environment, harvest_id, doubtful)
+        settled = [receipt for receipt in receipts if receipt not in doubtful]
+        receipts = _until_covered(azure, environment, job, harvest_id, plan, settled)
     return plan.counted(receipts)
 
 
@@ -124,11 +125,12 @@ def run_round(
     if wanted:
         budget.share(min(len(wanted), slots(azure.settings)))
         submit_tasks.fn(azure, environment, job, item_tasks(azure, environment, harvest_id, wanted))
-    watching = (budget, Progress(container, root), NodeWatch(batch, azure.settings.pool))
-    _wait(batch, azure.settings, job, len(there) + len(wanted), watching)
     submitted = {shard.name for shard in shards}
     known = [receipt for receipt in receipts if receipt.name not in submitted]
-    return read_receipts.fn(azure, environment, harvest_id, known)
+    arriving = Arriving(azure, environment, harvest_id, known)
+    watching = (budget, Progress(container, root), NodeWatch(batch, azure.settings.pool), arriving)
+    _wait(batch, azure.settings, job, len(there) + len(wanted), watching)
+    return read_receipts.fn(azure, environment, harvest_id, arriving.receipts)
 
 
 def _task_ids(shard: Shard) -> list[str]:
@@ -167,9 +169,7 @@ def _problem(azure: AzureClients, environment: Environment, job: str, harvest_id
     return HarvestError(f"Task {task.id} of job {job} succeeded, but its receipt does not take the harvest further.")
 
 
-def _wait(
-    batch: BatchClient, settings: Settings, job: str, expected: int, watching: Sequence[Budget | Progress | NodeWatch]
-) -> None:
+def _wait(batch: BatchClient, settings: Settings, job: str, expected: int, watching: Sequence[Watcher]) -> None:
     """Wait until so many tasks are completed, at two Batch calls per look however many they are."""
     while True:
         ended = _ended(batch, job)  # before the counts: a job may end right after its last task
@@ -257,7 +257,7 @@ def _named(receipts: Sequence[Receipt], report: Compaction | None) -> Named:
 
 
 def _node_seconds(batch: BatchClient, job: str) -> float:
-    ran = [task.execution_info for task in batch.list_tasks(job)]
+    ran = [task.execution_info for task in batch.list_tasks(job, select=["executionInfo"])]
     return sum(
         (info.end_time - info.start_time).total_seconds() for info in ran if info and info.end_time and info.start_time
     )

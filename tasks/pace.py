@@ -9,8 +9,8 @@ from azure.storage.blob import BlobProperties, ContainerClient
 from prefect.logging import get_run_logger
 
 _PROGRESS_SECONDS = 5
-MOST_READERS = 16
-"""Blobs that are read at once."""
+MOST_READERS = 10
+"""Blobs that are read at once, over as many connections as the SDK's transport keeps."""
 
 
 class Budget:

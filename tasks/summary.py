@@ -11,7 +11,7 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from spatiobatch.manifest import Changes, CollectionTotals, Cost, Kind, Manifest, readable_extent
+from spatiobatch.manifest import CollectionTotals, Cost, Manifest, readable_extent
 from spatiobatch.query import Content
 
 _MOST_ROWS = 500
@@ -89,7 +89,7 @@ def _page(manifest: Manifest, rows: list[Row], archive: str, picture: str | None
         *(f"**{warning}**\n" for warning in _warnings(manifest)),
         f"Harvest `{manifest.harvest_id}` ({manifest.kind}), {seconds:.0f} s, {_cost(manifest.cost)}.",
         "",
-        *([_literally(_changes(manifest)), ""] if manifest.base else []),
+        *([f"{manifest.difference}.", ""] if manifest.difference else []),
         f"Archive: `{archive}`",
         "",
         *([f"Where and when the items lie: `{picture}`", ""] if picture else []),
@@ -110,12 +110,6 @@ def _warnings(manifest: Manifest) -> list[str]:
     }
     unverified = [] if manifest.verified else ["Completeness was not verified."]
     return unverified + [f"{count:,} {problem}." for problem, count in counts.items() if count]
-
-
-def _changes(manifest: Manifest) -> str:
-    changes = manifest.changes or Changes()
-    removed = "" if manifest.kind is Kind.increment else f", {changes.removed:,} removed"
-    return f"Since harvest {manifest.base}: {changes.added:,} added, {changes.changed:,} changed{removed}."
 
 
 def _cost(cost: Cost) -> str:

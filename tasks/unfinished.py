@@ -37,9 +37,10 @@ class Unfinished(BaseModel):
     since: Since | None = None
     max_items: int | None = None
 
-    def same_as(self, other: "Unfinished") -> bool:
-        """Whether both ask for the same."""
-        return (self.query, self.since, self.max_items) == (other.query, other.since, other.max_items)
+    def serves(self, asked: "Unfinished") -> bool:
+        """Whether its end is what is asked for: a full harvest is more than an increment, not the other way round."""
+        same = (self.query, self.max_items) == (asked.query, asked.max_items)
+        return same and (self.since is None or asked.since is not None)
 
 
 def wanted(
@@ -155,12 +156,25 @@ def _agree(blob: BlobClient, harvest: Unfinished | str, lease: BlobLeaseClient) 
     there = _read(blob)
     if isinstance(harvest, str):
         return _check_same(there, harvest)
-    if there and there.same_as(harvest):
+    if there and there.serves(harvest):
         if there.harvest_id != harvest.harvest_id:
             get_run_logger().warning("harvest %s of the same query is unfinished: it is gone on with", there.harvest_id)
         return there
     blob.upload_blob(harvest.model_dump_json(), overwrite=True, lease=lease)
     return harvest
+
+
+def is_unfinished(azure: AzureClients, environment: Environment, name: str) -> bool:
+    """Whether somebody may go on with the harvest of that id."""
+    there = _read(_blob(azure, environment, name.rpartition("-")[2]))
+    return there is not None and there.harvest_id == name
+
+
+def is_held(azure: AzureClients, environment: Environment, name: str) -> bool:
+    """Whether somebody works on the harvest of that id."""
+    blob = _blob(azure, environment, name.rpartition("-")[2])
+    properties = found(blob.get_blob_properties)
+    return bool(properties) and properties.lease.state == "leased" and is_unfinished(azure, environment, name)
 
 
 def _blob(azure: AzureClients, environment: Environment, query_hash: str) -> BlobClient:

@@ -18,8 +18,12 @@ from processes import left_over
 
 CHECKOUT = Path(__file__).parent.parent
 ROOMS = ("flows", "tasks", "spatiobatch", "task_scripts", "local_azure")
-SCHEDULES = {"harvest/collections-nightly": "15 2 * * *", "harvest/items-weekly": "45 3 * * 0"}
-NAMES = {"provision/provision", "harvest/harvest", "teardown/teardown", *SCHEDULES}
+SCHEDULES = {
+    "harvest/collections-nightly": "15 2 * * *",
+    "harvest/items-hourly": "20 * * * *",
+    "harvest/items-weekly": "45 3 * * 0",
+}
+NAMES = {"provision/provision", "harvest/harvest", "sweep/sweep", "teardown/teardown", *SCHEDULES}
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def test_every_deployment_says_what_it_does(served: Served) -> None:
     assert all("spatiobatch" in each["tags"] for each in deployments.values())
 
 
-def test_only_the_nightly_and_the_weekly_harvest_are_scheduled(served: Served) -> None:
+def test_only_the_recurring_harvests_are_scheduled(served: Served) -> None:
     schedules = [(name, schedule) for name, each in served.deployments().items() for schedule in each["schedules"]]
     assert {name: schedule["schedule"]["cron"] for name, schedule in schedules} == SCHEDULES
     assert {schedule["schedule"]["timezone"] for _, schedule in schedules} == {"Etc/UTC"}

@@ -340,6 +340,16 @@ def test_a_429_holds_everybody_back(server: Server, harvesting: Harvest) -> None
     assert server.catalog.times[2] - server.catalog.times[1] >= 1
 
 
+def test_a_503_that_names_no_time_holds_everybody_back_a_moment(server: Server, harvesting: Harvest) -> None:
+    server.catalog.bodies = [item(n) for n in range(15)]
+    server.catalog.twist = lambda page: Answer(503, "{}", {}) if page.number == 2 else None
+    done = harvesting(verify="none")
+    assert (done.receipt["throttled"], len(done.ids)) == (1, 15)
+    told = datetime.fromisoformat(json.loads(server.blobs["harvests/h/control/backoff.json"])["until"])
+    assert abs(datetime.now(UTC) - told) < timedelta(seconds=5)
+    assert server.catalog.times[2] - server.catalog.times[1] >= 1
+
+
 def test_what_another_task_was_told_holds_this_one_too(server: Server, harvesting: Harvest) -> None:
     until = datetime.now(UTC) + timedelta(seconds=3)
     server.blobs["harvests/h/control/backoff.json"] = json.dumps({"until": until.isoformat()}).encode()

@@ -58,6 +58,8 @@ if behaviour == "stops" and shard["start"] is None and shard["end"] is None and 
 receipt = {key: shard[key] for key in ("name", "collection", "start", "undated")}
 receipt |= {"end": end, "remainder": left, "count": 10, "ids_hash": "a", "pages": 1, "throttled": 1, "calls": 3}
 receipt |= {"min_datetime": None, "max_datetime": None, "verified": True}
+if behaviour == "differs" or behaviour == "differs-once" and os.environ["AZ_BATCH_TASK_ID"].count("-") < 2:
+    receipt |= {"verified": False, "verification": {"unsettled": ["x"], "unsettled_count": 1}}
 token = DefaultAzureCredential().get_token("https://storage.azure.com/.default").token
 headers = {"Authorization": f"Bearer {token}", "x-ms-version": "2023-11-03", "x-ms-blob-type": "BlockBlob"}
 root = f"{os.environ['RESULTS_URL']}/{os.environ['HARVEST_PREFIX']}/control/progress/{shard['name']}.json"
@@ -94,6 +96,10 @@ class Field:
         while shards := plan.owed(receipts, shards):
             receipts = self.round(shards, receipts)
         return receipts
+
+    def harvest(self, plan: Plan) -> list[Receipt]:
+        """Harvest a plan to its end."""
+        return items.harvest_items(self.azure, self.environment, self.job, self.harvest_id, plan)
 
     def settle(self, plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
         """The manifest."""
@@ -192,6 +198,22 @@ def test_shards_that_fail_three_times_fail_the_harvest_and_the_others_are_kept(o
     assert not obedient.settle(whole, kept).complete
 
 
+def test_a_shard_that_differs_from_a_second_look_is_harvested_again(obedient: Field) -> None:
+    whole = plan("differs-once", "one")
+    found = obedient.settle(whole, obedient.harvest(whole))
+    assert found.complete
+    assert found.verified
+    assert len(obedient.task_ids()) == 3
+
+
+def test_a_shard_that_differs_again_is_kept_and_named(obedient: Field) -> None:
+    whole = plan("differs")
+    found = obedient.settle(whole, obedient.harvest(whole))
+    assert not found.complete
+    assert found.collections["differs"].items == 10
+    assert found.named["differs"].unsettled == ("x",)
+
+
 def test_a_resumed_harvest_submits_only_what_no_receipt_covers(obedient: Field) -> None:
     whole = plan("one", "two")
     first, second = whole.owed([])
@@ -247,6 +269,16 @@ def test_known_receipts_are_not_read_again(field: Field) -> None:
 def receipt(shard: Shard) -> Receipt:
     told = {"count": 1, "ids_hash": "1", "pages": 1, "throttled": 0}
     return Receipt.model_validate({**shard.model_dump(include={"name", "collection", "start", "end"}), **told})
+
+
+def test_receipts_are_read_while_their_round_goes_on(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_ARRIVING_SECONDS", 0)
+    (shard,) = plan("c").owed([])
+    path = f"{Layout(field.harvest_id).root}/{archive.shard_path('c', shard.name)}.receipt.json"
+    field.upload(path, receipt(shard).model_dump_json())
+    arriving = archive.Arriving(field.azure, field.environment, field.harvest_id, [])
+    arriving.look(BatchTaskCounts(running=1, active=0, completed=1, succeeded=1, failed=0))
+    assert arriving.receipts == [receipt(shard)]
 
 
 def test_the_archive_is_copied_without_what_does_not_count(obedient: Field, tmp_path: Path) -> None:
@@ -346,7 +378,7 @@ def archived(output: Path, name: str) -> list[str]:
 
 def test_every_item_of_the_catalog_is_archived_once_over_several_rounds(field: Field, tmp_path: Path) -> None:
     upload_script(field)
-    whole = plan(*DEMO, parallel=4, page_size=25, page_quota=2)
+    whole = plan(*DEMO, query={"page_size": 25}, parallel=4, page_quota=2)
     receipts = field.rounds(whole)
     found = field.settle(whole, receipts)
     assert found.complete
@@ -364,7 +396,7 @@ def test_every_item_of_the_catalog_is_archived_once_over_several_rounds(field: F
 
 def test_at_most_so_many_items_are_harvested(field: Field) -> None:
     upload_script(field)
-    whole = plan(*DEMO, page_size=25, max_items=200)
+    whole = plan(*DEMO, query={"page_size": 25}, max_items=200)
     found = field.settle(whole, field.rounds(whole))
     assert found.complete
     assert [found.collections[name].items for name in DEMO] == [180, 20, 0]

@@ -144,7 +144,7 @@ def test_250_tasks_take_three_calls(shop: Shop) -> None:
     job = shop.open("many")
     shop.submit(job, *(task(f"t{number}") for number in range(250)))
     assert len(shop.ids(job)) == 250
-    assert [len(chunk) for chunk in shop.chunks(job, 3)] == [100, 100, 50]
+    assert sorted(len(chunk) for chunk in shop.chunks(job, 3)) == [50, 100, 100]
     shop.close(job)
 
 

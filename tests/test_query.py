@@ -43,6 +43,16 @@ def test_the_order_of_collections_does_not_change_the_hash() -> None:
     assert Query().hash != Query(content=Content.items).hash
 
 
+def test_the_size_of_pages_does_not_change_the_hash() -> None:
+    assert Query(content=Content.items, page_size=10).hash == Query(content=Content.items).hash
+
+
+@pytest.mark.parametrize("given", [0, 10_001])
+def test_a_page_size_that_no_catalog_gives_is_one_sentence(given: int) -> None:
+    with pytest.raises(ConfigurationError, match=r"^page_size: "):
+        query_from(content="items", page_size=given)
+
+
 def test_only_items_can_be_narrowed_by_place_and_time() -> None:
     with pytest.raises(ConfigurationError, match="content items"):
         query_from(bbox="1,2,3,4")

@@ -60,11 +60,19 @@ def test_the_next_run_of_the_same_query_goes_on_with_what_is_unfinished(
 def test_a_run_that_asks_for_something_else_begins_anew(
     provisioned: Site, environment: Environment, query: Query
 ) -> None:
-    begin(provisioned, environment, wanted(query, EARLIER)).release()
-    with held(provisioned.azure, environment, wanted(query, LATER, Since.last)) as second:
+    begin(provisioned, environment, wanted(query, EARLIER, Since.last)).release()
+    with held(provisioned.azure, environment, wanted(query, LATER)) as second:
         assert second.harvest.harvest_id.startswith("20261124T")
     with pytest.raises(NoSuchHarvestError):
         begin(provisioned, environment, wanted(query, EARLIER).harvest_id)
+
+
+def test_a_run_for_changes_goes_on_with_an_unfinished_full_harvest(
+    provisioned: Site, environment: Environment, query: Query
+) -> None:
+    begin(provisioned, environment, wanted(query, EARLIER)).release()
+    with held(provisioned.azure, environment, wanted(query, LATER, Since.last)) as second:
+        assert (second.harvest.harvest_id[:8], second.harvest.since) == ("20261123", None)
 
 
 def test_an_unfinished_harvest_is_resumed_as_it_was_asked_for(
