@@ -8,21 +8,23 @@ from pydantic import PositiveFloat, PositiveInt
 
 from spatiobatch.manifest import Harvest, Layout
 from spatiobatch.output import check_output
-from spatiobatch.query import Content, Query, Runtime
+from spatiobatch.query import Content, Query, Runtime, Since, check_since
 from spatiobatch.receipts import Receipt
 from spatiobatch.settings import ScriptAccess, load_settings
 from spatiobatch.shards import Plan, Verify
-from tasks import unfinished
 from tasks.archive import download, publish_latest
+from tasks.base import read_base
 from tasks.clients import AzureClients
 from tasks.collections import TASK_ID, collections_task, manifest_of, parse_collections
 from tasks.compaction import compact
 from tasks.environment import read_environment
-from tasks.items import check_complete, harvest_items, settle, slots
+from tasks.items import harvest_items, incomplete, settle, slots
 from tasks.job import batch_job, submit_tasks, wait_for_tasks
 from tasks.logs import read_logs
+from tasks.picture import keep_picture
 from tasks.results import harvest_files, publish
 from tasks.summary import summarise
+from tasks.unfinished import held, wanted
 
 
 @flow(name="harvest", flow_run_name="harvest {query.content}")
@@ -34,6 +36,7 @@ def harvest(
     verify: Verify = Verify.ids,
     max_items: PositiveInt | None = None,
     requests_per_second: PositiveFloat | None = None,
+    since: Since | None = None,
     resume: str | None = None,
 ) -> Harvest:
     """Ask the catalog on nodes for its collections, or for the items in them, and keep the answer as an archive.
@@ -46,41 +49,47 @@ def harvest(
         verify: how the completeness of items is proven: by a second look at their ids, or not at all.
         max_items: end after so many items.
         requests_per_second: STAC calls per second of the whole harvest; as configured by default.
+        since: harvest only items that changed since the last harvest of the same query.
         resume: id of an unfinished item harvest to go on with, instead of the query.
 
     Returns:
         The manifest, the collections, and where they are kept.
     """
+    check_since(query, since)
     if output:
         check_output(output)
     settings = load_settings().with_(script_access=script_access, requests_per_second=requests_per_second)
     azure = AzureClients(settings)
     environment = read_environment(azure)
     begun = flow_run.scheduled_start_time
-    going = (
-        unfinished.resume(azure, environment, resume) if resume else unfinished.begin(azure, environment, query, begun)
-    )
-    name, query, receipts = going.harvest_id, going.query, list[Receipt]()
 
-    wanted = collections_task(azure, environment, name, runtime)
-    with batch_job(azure, environment, f"harvest-{name}") as job:
-        submit_tasks(azure, environment, job, [wanted])
-        ended = wait_for_tasks(azure, environment, job, expected=1)
-        logs = read_logs(azure, environment, job, ended[0], Layout(name).logs(TASK_ID))
-        collections = parse_collections(logs.stdout, query)
-        if query.content is Content.items:
-            how = {"parallel": slots(settings), "verify": verify, "max_items": max_items}
-            plan = Plan.of(collections, query, going.started, **how)
-            receipts = harvest_items(azure, environment, job, name, plan)
-            compact(azure, environment, job, name, receipts)
-            manifest = settle(azure, environment, job, name, plan, receipts)
-        else:
-            manifest = manifest_of(collections, query, name, going.started, ended)
+    with held(azure, environment, resume or wanted(query, begun, since, max_items)) as hold:
+        going = hold.harvest
+        name, query, receipts, picture = going.harvest_id, going.query, list[Receipt](), None
+        asking = collections_task(azure, environment, name, runtime)
+        with batch_job(azure, environment, f"harvest-{name}") as job:
+            submit_tasks(azure, environment, job, [asking])
+            ended = wait_for_tasks(azure, environment, job, expected=1)
+            logs = read_logs(azure, environment, job, ended[0], Layout(name).logs(TASK_ID))
+            collections = parse_collections(logs.stdout, query)
+            if query.content is Content.items:
+                base = read_base(azure, environment, going)
+                how = {"parallel": slots(settings), "verify": verify, "max_items": going.max_items}
+                plan = Plan.of(collections, query, going.started, changed=base.conditions(), **how)
+                receipts = harvest_items(azure, environment, job, name, plan)
+                reports, receipts = compact(azure, environment, job, name, receipts, base)
+                manifest = settle(azure, environment, job, name, plan, (reports, receipts), base)
+                picture = keep_picture(azure, environment, manifest, reports)
+            else:
+                manifest = manifest_of(collections, query, name, going.started, ended)
 
-    archive = publish(azure, environment, harvest_files(collections, manifest))
-    written = download(azure, environment, name, receipts, output) if output else None
-    artifact = summarise(manifest, collections, archive)
-    check_complete(manifest, archive, verify)
-    publish_latest(azure, environment, manifest)
-    unfinished.end(azure, environment, going)
+        archive = publish(azure, environment, harvest_files(collections, manifest))
+        written = download(azure, environment, name, receipts, output) if output else None
+        artifact = summarise(manifest, collections, archive, picture)
+        problem = incomplete(manifest, archive, verify)
+        if not problem and not manifest.max_items:
+            publish_latest(azure, environment, manifest)
+        hold.finish()
+    if problem:
+        raise problem
     return Harvest(manifest, collections, archive, artifact, written)

@@ -19,7 +19,7 @@ from rich.text import Text  # noqa: E402
 from flows.console import environment_named, guarded, story  # noqa: E402
 from spatiobatch.errors import ConfigurationError  # noqa: E402
 from spatiobatch.output import check_output  # noqa: E402
-from spatiobatch.query import Content, Query, Runtime, query_from  # noqa: E402
+from spatiobatch.query import Content, Query, Runtime, Since, check_since, query_from  # noqa: E402
 from spatiobatch.settings import ScriptAccess, load_settings  # noqa: E402
 from spatiobatch.shards import Verify  # noqa: E402
 
@@ -58,7 +58,7 @@ Output = Annotated[Path | None, typer.Option(help="Folder for a copy of the arch
 
 
 Resume = Annotated[str | None, typer.Option(metavar="HARVEST_ID", help="Go on with an unfinished harvest.")]
-Since = Annotated[str | None, typer.Option(metavar="last", help="Only items that changed since the last harvest.")]
+Changed = Annotated[Since | None, typer.Option(help="Only items that changed since the last harvest.")]
 Verified = Annotated[Verify, typer.Option(help="How completeness of items is proven: by a second look at ids, or not.")]
 MaxItems = Annotated[int | None, typer.Option(min=1, help="End after this many items.")]
 Rate = Annotated[float | None, typer.Option(min=0.001, help="STAC calls per second of the whole item harvest.")]
@@ -87,7 +87,7 @@ def harvest(
     page_size: PageSize = 1000,
     output: Output = None,
     resume: Resume = None,
-    since: Since = None,
+    since: Changed = None,
     verify: Verified = Verify.ids,
     max_items: MaxItems = None,
     requests_per_second: Rate = None,
@@ -104,8 +104,7 @@ def harvest(
         filter=filter,
         page_size=page_size,
     )
-    if since is not None:
-        raise ConfigurationError("Harvests of what changed are not there yet: harvest without --since.")
+    check_since(query, since)
     _check(output)
     with environment_named(environment, ROOT, fresh=fresh):
         _harvest(
@@ -116,6 +115,7 @@ def harvest(
             verify=verify,
             max_items=max_items,
             requests_per_second=requests_per_second,
+            since=since,
             resume=resume,
         )
 

@@ -19,6 +19,7 @@
         ├── ShardsFailedError
         ├── IncompleteHarvestError
         ├── NoSuchHarvestError
+        ├── HarvestRunningError
         ├── JobEndedError
         ├── NotStacError
         └── UnknownCollectionError
@@ -181,6 +182,16 @@ class NoSuchHarvestError(HarvestError):
     def __init__(self, harvest_id: str) -> None:
         super().__init__(
             f"There is no unfinished harvest {harvest_id}: it is complete, or never began. Harvest without --resume."
+        )
+
+
+class HarvestRunningError(HarvestError):
+    """Somebody else works on the harvest of this query."""
+
+    def __init__(self, harvest_id: str) -> None:
+        super().__init__(
+            f"The harvest {harvest_id} is still running, and only one of a query runs at a time: wait for its end, or "
+            "set running_harvest_wait_minutes for this one to wait longer."
         )
 
 

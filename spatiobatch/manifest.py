@@ -24,7 +24,7 @@ class Kind(StrEnum):
 class CollectionTotals(BaseModel):
     """What was found in one collection; counts of items."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     items: int = 0
     duplicates: int = 0
@@ -32,6 +32,21 @@ class CollectionTotals(BaseModel):
     arrived: int = 0
     deleted: int = 0
     unsettled: int = 0
+    changed_by: str | None = None
+    """The property by which changed items can be asked for, where every item has it: `_msft:ts` or `updated`."""
+
+
+class Named(BaseModel):
+    """Items of a collection that somebody should look at; at most 1000 of each kind."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    dirty: tuple[dict[str, Any], ...] = ()
+    """`id` and `problem` of items that are archived as they came."""
+    not_in_parquet: tuple[dict[str, Any], ...] = ()
+    """`id` and `problem` of items that the archive alone has."""
+    unsettled: tuple[str, ...] = ()
+    """Ids on which the two looks differ, and nothing explains it."""
 
 
 class Changes(BaseModel):
@@ -42,6 +57,11 @@ class Changes(BaseModel):
     added: int = 0
     changed: int = 0
     removed: int = 0
+
+    def __add__(self, other: "Changes") -> "Changes":
+        return Changes(
+            added=self.added + other.added, changed=self.changed + other.changed, removed=self.removed + other.removed
+        )
 
 
 class Cost(BaseModel):
@@ -69,9 +89,15 @@ class Manifest(BaseModel):
     verified: bool
     """Whether completeness was checked: of collections, that every page was followed to the last."""
     query: Query
+    max_items: int | None = None
+    """After so many items the harvest was told to end."""
     collections: dict[str, CollectionTotals]
+    named: dict[str, Named] = Field(default_factory=dict)
+    """By collection, where there is something to name."""
     shards: int = 0
     started: datetime
+    as_of: datetime | None = None
+    """The moment by the catalog's clock up to which all changes are in the harvest; the next increment begins there."""
     finished: datetime
     versions: dict[str, str] = Field(default_factory=dict)
     changes: Changes | None = None
@@ -94,6 +120,7 @@ class Layout:
         self.root = f"harvests/{harvest_id}"
         self.manifest = f"{self.root}/manifest.json"
         self.collections = f"{self.root}/collections.json"
+        self.picture = f"{self.root}/picture.svg"
 
     def logs(self, task: str) -> str:
         """Folder of a task's stdout.txt and stderr.txt."""

@@ -2,11 +2,23 @@
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+import cql2
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from spatiobatch.errors import ConfigurationError
 
@@ -25,6 +37,12 @@ class Runtime(StrEnum):
 
     python = "python"
     bash = "bash"
+
+
+class Since(StrEnum):
+    """From when on changes are harvested."""
+
+    last = "last"
 
 
 def _interval(text: Any) -> Any:
@@ -73,6 +91,24 @@ def _box(value: Any) -> Any:
     return (west, south, east, north)
 
 
+def _cql2(text: str) -> str:
+    """A filter that can be said in CQL2's JSON form, which is the one that a search by POST takes."""
+    try:
+        _expression(text).validate()
+    except (cql2.ParseError, cql2.ValidationError) as error:
+        place = re.search(r"--> \d+:(\d+)", str(error))
+        where = f" from character {place[1]} on" if place else ""
+        raise ValueError(
+            f"{text!r} is no CQL2{where}; text such as eo:cloud_cover < 10 is, and a name that begins with an "
+            "underscore goes in double quotes"
+        ) from None
+    return text
+
+
+def _expression(text: str) -> cql2.Expr:
+    return cql2.parse_json(text) if text.lstrip().startswith("{") else cql2.parse_text(text)
+
+
 Interval = Annotated[str, BeforeValidator(_interval)]
 Box = Annotated[tuple[float, float, float, float], BeforeValidator(_box)]
 
@@ -100,7 +136,7 @@ class Query(BaseModel):
         description="Items that meet this box: west, south, east, north in degrees.",
         examples=[[-10.5, 35, 5, 44]],
     )
-    filter: str | None = Field(
+    filter: Annotated[str, AfterValidator(_cql2)] | None = Field(
         None, title="CQL2 filter", description="As text or JSON.", examples=["eo:cloud_cover < 10"]
     )
     page_size: int = Field(
@@ -119,6 +155,11 @@ class Query(BaseModel):
         return self
 
     @property
+    def cql2(self) -> JsonValue:
+        """The filter in CQL2's JSON form; None where there is none."""
+        return _expression(self.filter).to_json() if self.filter else None
+
+    @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that are the same for the same question, however it is put to the catalog."""
         question = self.model_dump(mode="json", exclude={"page_size"}) | {"collections": sorted(set(self.collections))}
@@ -135,6 +176,16 @@ def query_from(**values: Any) -> Query:
         return Query(**values)
     except ValidationError as error:
         raise ConfigurationError(first_problem(error)) from None
+
+
+def check_since(query: Query, since: Since | None) -> None:
+    """Pass a wish for changes only that can be met.
+
+    Raises:
+        ConfigurationError: collections have no changes to ask for.
+    """
+    if since and query.content is Content.collections:
+        raise ConfigurationError("Only items have changes to ask for: ask for content items, or leave since out.")
 
 
 def first_problem(error: ValidationError) -> str:

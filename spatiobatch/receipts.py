@@ -55,6 +55,8 @@ class Receipt(BaseModel):
     pages: int
     throttled: int
     """Calls that were answered with 429 or 503."""
+    asked: Instant | None = None
+    """When the catalog was first asked, by its own clock; none where it did not say."""
     duplicates: int = 0
     dirty: tuple[dict[str, Any], ...] = ()
     dirty_count: int = 0

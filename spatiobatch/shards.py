@@ -3,9 +3,8 @@
 There is one rule for the first round, the next ones, a resumed harvest and a retry: what no receipt covers is owed.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -41,7 +40,7 @@ class Shard(BaseModel):
     """Pages after which the task stops and hands back what is left."""
     bbox: Box | None = None
     filter: JsonValue = None
-    """CQL2, as text or as JSON."""
+    """CQL2 in its JSON form."""
     verify: Verify
     harvest_started: Instant
     max_items: int | None = None
@@ -80,6 +79,8 @@ class Plan:
     page_quota: int = 50
     """Pages after which a task of the first round stops; in later rounds, as many as a slot has read so far."""
     verify: Verify = Verify.ids
+    changed: Mapping[str, JsonValue] = field(default_factory=dict)
+    """By collection, the CQL2 condition of the items that changed, where only these are asked for."""
     max_items: int | None = None
     """End the harvest after so many items; the shards are then harvested one after the other."""
 
@@ -111,6 +112,17 @@ class Plan:
         cut = [shard for gap in gaps for shard in self._cut(gap, -(-slots // len(gaps)), quota)]
         shards = kept + [shard for shard in cut if shard.name not in there]
         return shards if self.max_items is None else _first(shards, self.max_items - total(counted).items)
+
+    def doubtful(self, receipts: Sequence[Receipt]) -> list[Shard]:
+        """The shards that are worth a second harvest: two looks at their ids differ, and nothing explains it."""
+        if self.max_items is not None:
+            return []
+        return [self._again(receipt) for receipt in self.counted(receipts) if total([receipt]).unsettled]
+
+    def _again(self, receipt: Receipt) -> Shard:
+        end = receipt.remainder.end if receipt.remainder else receipt.end
+        quota = max(self.page_quota, receipt.pages)
+        return self._shard(receipt.collection, Interval(receipt.start, end), quota, undated=receipt.undated)
 
     def counted(self, receipts: Iterable[Receipt]) -> list[Receipt]:
         """The receipts that the harvest consists of: of its collections, each instant once."""
@@ -154,7 +166,7 @@ class Plan:
             page_size=self.query.page_size,
             page_quota=quota,
             bbox=self.query.bbox,
-            filter=_cql2(self.query.filter),
+            filter=_both(self.query.cql2, self.changed.get(collection)),
             verify=self.verify,
             harvest_started=self.started,
         )
@@ -173,10 +185,13 @@ def extent(collection: Mapping[str, Any], started: datetime) -> Interval | None:
     return None if found.empty else found
 
 
+def _both(one: JsonValue, other: JsonValue) -> JsonValue:
+    """Two CQL2 conditions as one."""
+    if one is None or other is None:
+        return other if one is None else one
+    return {"op": "and", "args": [one, other]}
+
+
 def _first(shards: Sequence[Shard], most: int) -> list[Shard]:
     """The first shard, to end after so many items."""
     return [shard.model_copy(update={"max_items": most}) for shard in shards[:1]] if most > 0 else []
-
-
-def _cql2(text: str | None) -> JsonValue:
-    return json.loads(text) if text and text.lstrip().startswith("{") else text

@@ -2,8 +2,12 @@
 
 Runs alone on a Batch node; needs `requests`, `azure-identity`, `msgspec`, `zstandard` and `duckdb`. Environment:
 `RESULTS_URL` (the container), `HARVEST_ID`, `AZURE_CLIENT_ID` (the node identity's) and `COMPACT` (JSON, see `Wanted`).
-Reads `harvests/<id>/items/<segment>/<shard>.ndjson.zst`; writes `harvests/<id>/parquet/<segment>/<yyyy-mm>.parquet`,
-`undated.parquet` and, last, `compaction.json`. Does the same again on a second run.
+Below `harvests/<id>/` it reads `items/<segment>/<shard>.ndjson.zst` and writes `parquet/<segment>/<yyyy-mm>.parquet`,
+`undated.parquet`, `ids/<segment>.parquet` and, last, `parquet/<segment>/compaction.json`; where it is told with which
+harvests to compare, `changes/<segment>.ndjson` too. Does the same again on a second run.
+
+An id that two shards hold, since its date was edited while the harvest ran, keeps its newest version: the other one is
+taken out of its shard's archive and receipt before anything else.
 
 Two looks at the items. The first divides them by month, on disk, and learns what types each member has in the whole
 collection, so that all its files have the same columns and none is lost. The second has DuckDB write the files.
@@ -11,18 +15,20 @@ They hold:
 - a column for each member of an item and for each of its properties, after https://github.com/stac-utils/stac-geoparquet;
 - as JSON text, in every row, what differs in type between items or has no type (`converted` in the report says which);
 - every item but the *exceptions*, those of which one cannot make a row: no JSON, no usable geometry, bbox or dates.
-An item without a geometry keeps its row. An id that two shards hold has one row in a month, its newest version.
+An item without a geometry keeps its row.
 
-Reading order: `compact` says what happens; `Spill` divides, `Shape` learns, `Columns` and `Month` write, `Storage`
-asks.
+Reading order: `compact` says what happens; `Spill` divides, `Ids` tells versions apart, `Shape` learns, `Columns` and
+`Month` write, `Footprints` says in the report where the rows lie, `Storage` asks.
 
 Exit codes: 0 done; 2 the environment is incomplete or wrong; 3 the node got no token; 4 storage refused it (401, 403);
 5 an archive is not what a harvest leaves, or rows got lost; 6 out of reach, or unavailable after all attempts.
 """
 
+import hashlib
 import io
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -31,10 +37,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import duckdb
@@ -70,6 +78,15 @@ ROW_GROUP_ROWS = 5_000
 MEMORY_LIMIT, THREADS = "512MB", 2
 LISTED_AT_MOST = 1000
 PROGRESS_ITEMS = 100_000
+STAMPS = ("_msft:ts", "updated")
+"""Properties that say when the catalog last wrote an item."""
+ID_ROW = {"id": "VARCHAR", "shard": "BIGINT", "line": "BIGINT", "changed": "BIGINT", "content": "BIGINT"}
+"""`changed` in microseconds since 1970, UTC; `content` where that is not known."""
+GRIDS_DEGREES = (2.0, 0.5, 0.125)
+"""The grids that footprints are counted on, by the size of their cells; the first covers the globe within the limit."""
+MOST_CELLS = 16_200
+WIDE_DEGREES = 30.0
+"""A box above this may span the gap between the parts of one item, or the globe for an item at the antimeridian."""
 LINKS = 'STRUCT(href VARCHAR, rel VARCHAR, "type" VARCHAR, title VARCHAR)[]'
 
 
@@ -95,30 +112,34 @@ class Wanted(msgspec.Struct, frozen=True):
     collection: str
     segment: str
     shards: list[str]
+    base: list[str] = []
+    """The harvests to compare with, oldest first: a full one and its increments."""
+    increment: bool = False
+    """Whether the archive holds changes only, so that what it lacks is not removed."""
 
 
-class Entry(NamedTuple):
-    """An item that fits into a row."""
-
-    item: Json
-    month: str
-    changed: datetime | None
-
-
-def entry_of(line: bytes) -> Entry:
+def item_of(line: bytes) -> Json:
     """The item on a line of the archive.
 
     Raises:
-        NoRow: it cannot be a row.
+        NoRow: there is none that can be told apart from others.
     """
     try:
         item: Json = msgspec.json.decode(line, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NoRow(f"its JSON cannot be read: {error}", id_on(line)) from None
-    item_id, properties = item.get("id"), item.get("properties")
-    if not isinstance(item_id, str) or not isinstance(properties, dict | None):
+    if not isinstance(item.get("id"), str) or not isinstance(item.get("properties"), dict | None):
         raise NoRow("it has no id, or properties that are no object", id_on(line))
-    properties = properties or {}
+    return item
+
+
+def check_row(item: Json, line: bytes) -> str:
+    """The month of an item that fits into a row.
+
+    Raises:
+        NoRow: it does not.
+    """
+    item_id, properties = item["id"], item.get("properties") or {}
     month = month_of(properties)
     if nameless({**item, **properties}):
         raise NoRow("it has a member whose name no column can have", item_id, month)
@@ -129,8 +150,7 @@ def entry_of(line: bytes) -> Entry:
     unreadable = [name for name in MOMENTS if properties.get(name) is not None and instant(properties[name]) is None]
     if unreadable:
         raise NoRow(f"its {' and '.join(unreadable)} cannot be read", item_id, month)
-    versions = (instant(properties.get(name)) for name in ("updated", "_msft:ts"))
-    return Entry(item, month, max(filter(None, versions), default=None))
+    return month
 
 
 def id_on(line: bytes) -> str | None:
@@ -144,10 +164,15 @@ def is_bbox(value: object) -> bool:
     return isinstance(value, list) and len(value) in (4, 6) and all(type(number) in (int, float) for number in value)
 
 
-def month_of(properties: Json) -> str:
-    """The file that holds an item: by its start if start and end are both there, otherwise by its datetime."""
+def moment_of(properties: Json) -> datetime | None:
+    """When an item is, by pgstac's rule: its start if start and end are both there, otherwise its datetime."""
     ranged = properties.get("start_datetime") is not None and properties.get("end_datetime") is not None
-    moment = instant(properties.get("start_datetime" if ranged else "datetime"))
+    return instant(properties.get("start_datetime" if ranged else "datetime"))
+
+
+def month_of(properties: Json) -> str:
+    """The file that holds an item."""
+    moment = moment_of(properties)
     return f"{moment.year:04}-{moment.month:02}" if moment else UNDATED
 
 
@@ -286,20 +311,15 @@ class Spill:
         self.buffered = 0
         self.zstd = zstandard.ZstdCompressor(level=1)
 
-    def add(self, entry: Entry, line: bytes) -> None:
-        """Write an item down, with what tells its versions apart."""
-        changed = b"%d" % microseconds(entry.changed) if entry.changed else b"null"
-        head = b'{"n":%d,"id":%b,"changed":%b,"item":' % (
-            self.counts[entry.month],
-            msgspec.json.encode(entry.item["id"]),
-            changed,
-        )
-        self.counts[entry.month] += 1
-        buffer = self.buffers.setdefault(entry.month, bytearray())
+    def add(self, month: str, item_id: str, line: bytes) -> None:
+        """Write an item down."""
+        head = b'{"n":%d,"id":%b,"item":' % (self.counts[month], msgspec.json.encode(item_id))
+        self.counts[month] += 1
+        buffer = self.buffers.setdefault(month, bytearray())
         buffer += head + line + b"}\n"
         self.buffered += len(head) + len(line) + 2
         if len(buffer) > FRAME_BYTES:
-            self.flush([entry.month])
+            self.flush([month])
         elif self.buffered > BUFFERED_BYTES:
             self.flush(list(self.buffers))
 
@@ -311,6 +331,11 @@ class Spill:
             with self.file(month).open("ab") as file:
                 file.write(self.zstd.compress(buffer))
 
+    def clear(self) -> None:
+        """Forget all of them."""
+        for month in self.counts:
+            self.file(month).unlink()
+
     def file(self, month: str) -> Path:
         """Where the items of a month are."""
         return self.folder / f"{month}.ndjson.zst"
@@ -319,6 +344,65 @@ class Spill:
 def microseconds(moment: datetime) -> int:
     """Since 1970."""
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+class Ids:
+    """The ids of a collection, on disk: where each of them is, and which version it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "ids.ndjson"
+        self.lines = self.file.open("wb")
+        self.stamped: Counter[str] = Counter()
+
+    def add(self, item: Json, shard: int, line: int) -> None:
+        """Write down an item: when the catalog last wrote it or, where it does not say, a digest of its content."""
+        properties = item.get("properties") or {}
+        stamps = {name: moment for name in STAMPS if (moment := instant(properties.get(name)))}
+        self.stamped.update(list(stamps))
+        changed = microseconds(max(stamps.values())) if stamps else None
+        row = (item["id"], shard, line, changed, None if stamps else content_of(item))
+        self.lines.write(msgspec.json.encode(dict(zip(ID_ROW, row, strict=True))) + b"\n")
+
+    def load(self, database: duckdb.DuckDBPyConnection) -> None:
+        """Make them the table `ids`."""
+        self.lines.close()
+        database.execute(f"CREATE OR REPLACE TEMP TABLE ids AS FROM {lines(self.file, ID_ROW, 'uncompressed')}")
+        self.file.unlink()
+
+
+def content_of(item: Json) -> int:
+    """A digest of an item, without the links that a service makes anew for each answer."""
+    told = msgspec.json.encode({name: value for name, value in item.items() if name != "links"}, order="deterministic")
+    return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), signed=True)
+
+
+def stale(database: duckdb.DuckDBPyConnection) -> dict[int, set[int]]:
+    """By shard, the lines of ids that another line holds in a newer version, or else in a later shard."""
+    older = (
+        "SELECT shard, line FROM (SELECT shard, line, row_number() OVER "
+        "(PARTITION BY id ORDER BY changed DESC NULLS LAST, shard DESC, line DESC) AS nth "
+        "FROM ids WHERE id IN (SELECT id FROM ids GROUP BY id HAVING count(*) > 1)) WHERE nth > 1"
+    )
+    found: dict[int, set[int]] = {}
+    for shard, line in rows(database, older):
+        found.setdefault(shard, set()).add(line)
+    return found
+
+
+def compare(database: duckdb.DuckDBPyConnection, bases: list[Path], increment: bool) -> dict[str, int]:
+    """Make the table `changes` of what differs from the last version that the bases hold; how many of each kind."""
+    tables = [f"SELECT *, {nth} AS nth FROM read_parquet({literal(str(file))})" for nth, file in enumerate(bases)]  # noqa: S608
+    none = "SELECT id, changed, content, 0 AS nth FROM ids LIMIT 0"
+    version = "{changed: changed, content: content}"
+    before = f"SELECT id, arg_max({version}, nth) AS was FROM ({' UNION ALL '.join(tables) or none}) GROUP BY id"  # noqa: S608
+    database.execute(
+        "CREATE OR REPLACE TEMP TABLE changes AS "  # noqa: S608
+        "SELECT id, CASE WHEN was IS NULL THEN 'added' WHEN is_now IS NULL THEN 'removed' ELSE 'changed' END AS change "
+        f"FROM (SELECT id, {version} AS is_now FROM ids) {'LEFT' if increment else 'FULL'} JOIN ({before}) "
+        "USING (id) WHERE was IS DISTINCT FROM is_now"
+    )
+    counted = dict(rows(database, "SELECT change, count(*) FROM changes GROUP BY change"))
+    return {kind: counted.get(kind, 0) for kind in ("added", "changed", "removed")}
 
 
 class Schema:
@@ -438,10 +522,10 @@ def bbox(value: str, solid: bool) -> str:
     return f"CASE WHEN {value} IS NOT NULL THEN {{{members}}} END"
 
 
-def lines(file: Path, types: Mapping[str, str]) -> str:
+def lines(file: Path, types: Mapping[str, str], compression: str = "zstd") -> str:
     """The table function that reads a spilled file."""
     columns = ", ".join(f"{name}: {literal(kind)}" for name, kind in types.items())
-    form = "format = 'newline_delimited', compression = 'zstd'"
+    form = f"format = 'newline_delimited', compression = {literal(compression)}"
     return f"read_json({literal(str(file))}, {form}, columns = {{{columns}}})"
 
 
@@ -452,7 +536,7 @@ class Month:
         self.database, self.month, self.exceptions = database, month, exceptions
         self.spilled, self.count = spill.file(month), spill.counts[month]
         self.file = spill.folder / f"{month}.parquet"
-        self.duplicates = self.rows = 0
+        self.rows = 0
 
     def write(self, columns: Columns) -> None:
         """Write the file, and count what is in it.
@@ -471,26 +555,162 @@ class Month:
             raise Failed(UNEXPECTED, f"rows got lost: {problem}")
 
     def leave_out(self) -> int:
-        """Note which lines are no rows: older versions of an item, and those whose geometry is none."""
-        kinds = {"n": "BIGINT", "id": "VARCHAR", "changed": "BIGINT", "item": "STRUCT(geometry JSON)"}
-        unusable = "item.geometry IS NOT NULL AND TRY(ST_GeomFromGeoJSON(item.geometry)) IS NULL"
-        newest = "row_number() OVER (PARTITION BY id ORDER BY changed DESC NULLS LAST, n DESC) = 1"
+        """Note which lines are no rows, since their geometry is none; how many."""
+        kinds = {"n": "BIGINT", "id": "VARCHAR", "item": "STRUCT(geometry JSON)"}
         self.database.execute(
-            "CREATE OR REPLACE TEMP TABLE left_out AS SELECT n, id, newest "  # noqa: S608
-            f"FROM (SELECT n, id, {unusable} AS unusable, {newest} AS newest FROM {lines(self.spilled, kinds)}) "
-            "WHERE unusable OR NOT newest"
+            f"CREATE OR REPLACE TEMP TABLE left_out AS SELECT n, id FROM {lines(self.spilled, kinds)} "  # noqa: S608
+            "WHERE item.geometry IS NOT NULL AND TRY(ST_GeomFromGeoJSON(item.geometry)) IS NULL"
         )
-        self.duplicates = self.number("SELECT count(*) FROM left_out WHERE NOT newest")
-        unusable_ids = self.database.execute("SELECT id FROM left_out WHERE newest ORDER BY n")
-        while some := unusable_ids.fetchmany(1000):
-            for (item_id,) in some:
-                self.exceptions.add(self.month, item_id, "its geometry is no GeoJSON geometry")
+        for item_id in rows(self.database, "SELECT id FROM left_out ORDER BY n"):
+            self.exceptions.add(self.month, *item_id, "its geometry is no GeoJSON geometry")
         return self.number("SELECT count(*) FROM left_out")
 
     def number(self, query: str) -> int:
         """The one number that a query answers with."""
-        answer = self.database.execute(query).fetchone()
-        return int(answer[0]) if answer else 0
+        return int(next(rows(self.database, query))[0])
+
+
+def rows(database: duckdb.DuckDBPyConnection, query: str) -> Iterator[tuple[Any, ...]]:
+    """What a query answers, a thousand rows in memory."""
+    answer = database.execute(query)
+    while some := answer.fetchmany(1000):
+        yield from some
+
+
+Box = tuple[float, float, float, float]
+"""West, south, east, north; it crosses the antimeridian where west is above east."""
+Span = tuple[int, int, int, int]
+"""First and last column, first and last row."""
+
+
+class Footprints:
+    """Where the rows of a collection lie: how many footprints touch each cell, on grids as fine as the limit allows."""
+
+    def __init__(self) -> None:
+        self.items = 0
+        self.grids = [Grid(degrees) for degrees in GRIDS_DEGREES]
+
+    def learn(self, database: duckdb.DuckDBPyConnection, file: Path, has_bbox: bool) -> None:
+        """Take note of the rows of a file: of their boxes, or of their geometries where a box is wide or missing."""
+        corners = [f"bbox.{corner}" if has_bbox else "NULL" for corner in ("xmin", "ymin", "xmax", "ymax")]
+        unsure = f"bbox IS NULL OR bbox.xmax - bbox.xmin > {WIDE_DEGREES}" if has_bbox else "true"
+        query = (
+            f"SELECT {', '.join(corners)}, CASE WHEN {unsure} THEN ST_AsGeoJSON(geometry) END "  # noqa: S608
+            f"FROM read_parquet({literal(str(file))})"
+        )
+        for *corner, geometry in rows(database, query):
+            boxes = list(parts_of(json.loads(geometry))) if geometry else []
+            self.add([box for box in boxes or [tuple(corner)] if on_earth(box)])
+
+    def add(self, boxes: list[Box]) -> None:
+        """Take note of an item."""
+        self.items += bool(boxes)
+        for grid in self.grids:
+            grid.add(boxes)
+
+    def report(self) -> Json:
+        """How many items lie somewhere, and by the size of a cell in degrees: `column,row,items` of those touched."""
+        grids: dict[str, str] = {}
+        left = MOST_CELLS
+        for grid in self.grids:
+            cells = grid.cells(left)
+            if cells is None:
+                break
+            left -= len(cells)
+            grids[f"{grid.degrees:g}"] = " ".join(f"{column},{row},{items}" for column, row, items in cells)
+        return {"items": self.items, "grids": grids}
+
+
+class Grid:
+    """How many boxes touch each cell; columns count from 180° W and rows from 90° S.
+
+    Only where that number changes is kept, so that a box costs four marks, whatever its size.
+    """
+
+    def __init__(self, degrees: float) -> None:
+        self.degrees = degrees
+        self.columns, self.rows = round(360 / degrees), round(180 / degrees)
+        self.changes: Counter[tuple[int, int]] = Counter()
+
+    def add(self, boxes: list[Box]) -> None:
+        """Count an item once in each cell that its boxes touch; those that share columns are taken together."""
+        if len(self.changes) > 4 * MOST_CELLS:
+            return  # a cell has four corners, so that more than the limit are touched
+        for first, last, bottom, top in together(span for box in boxes for span in self.spans(*box)):
+            for column, change in ((first, 1), (last + 1, -1)):
+                self.changes[bottom, column] += change
+                self.changes[top + 1, column] -= change
+
+    def spans(self, west: float, south: float, east: float, north: float) -> Iterator[Span]:
+        """The cells of a box: two spans where it crosses the antimeridian. A cell that only its edge meets is none."""
+        first, last = self.between(west + 180, (east if west <= east else east + 360) + 180)
+        bottom, top = (min(max(row, 0), self.rows - 1) for row in self.between(south + 90, north + 90))
+        if last - first >= self.columns:
+            first, last = 0, self.columns - 1
+        first, last = first % self.columns, first % self.columns + last - first
+        yield first, min(last, self.columns - 1), bottom, top
+        if last >= self.columns:
+            yield 0, last - self.columns, bottom, top
+
+    def between(self, low: float, high: float) -> tuple[int, int]:
+        """The first and the last cell of a range."""
+        first = math.floor(low / self.degrees)
+        return first, max(first, math.ceil(high / self.degrees) - 1)
+
+    def cells(self, at_most: int) -> list[tuple[int, int, int]] | None:
+        """Column, row and number of items of the cells that are touched; None if they are more."""
+        by_row: dict[int, Counter[int]] = {}
+        for (row, column), change in self.changes.items():
+            by_row.setdefault(row, Counter())[column] = change
+        found: list[tuple[int, int, int]] = []
+        changes: Counter[int] = Counter()
+        for row in range(self.rows):
+            changes.update(by_row.get(row, {}))
+            items = 0
+            for (first, change), (end, _) in pairwise(sorted(changes.items())):
+                items += change
+                found += [(column, row, items) for column in range(first, end) if items]
+            if len(found) > at_most:
+                return None
+        return found
+
+
+def together(spans: Iterable[Span]) -> list[Span]:
+    """The spans with those that share columns as one."""
+    joined: list[Span] = []
+    for first, last, bottom, top in sorted(spans):
+        if joined and first <= joined[-1][1]:
+            before = joined.pop()
+            joined.append((before[0], max(before[1], last), min(before[2], bottom), max(before[3], top)))
+        else:
+            joined.append((first, last, bottom, top))
+    return joined
+
+
+def parts_of(geometry: Json) -> Iterator[Box]:
+    """The boxes of a GeoJSON geometry's parts."""
+    if geometry["type"] == "GeometryCollection":
+        for part in geometry["geometries"]:
+            yield from parts_of(part)
+        return
+    for part in geometry["coordinates"] if geometry["type"].startswith("Multi") else [geometry["coordinates"]]:
+        if there := list(positions(part)):
+            easts, norths = [x for x, *_ in there], [y for _, y, *_ in there]
+            yield min(easts), min(norths), max(easts), max(norths)
+
+
+def positions(coordinates: list[Any]) -> Iterator[list[float]]:
+    """The positions in GeoJSON coordinates, however deep they are."""
+    if coordinates and not isinstance(coordinates[0], list):
+        yield coordinates
+    else:
+        for part in coordinates:
+            yield from positions(part)
+
+
+def on_earth(box: tuple[Any, ...]) -> bool:
+    """Whether all corners are there, and longitudes at most one turn too far."""
+    return None not in box and all(abs(x) <= 540 for x in box[::2]) and -90 <= box[1] <= box[3] <= 90
 
 
 class Identity:
@@ -524,27 +744,33 @@ class Storage:
         self.identity, self.root = identity, root
         self.session = requests.Session()
 
-    def download(self, name: str, target: Path) -> None:
-        """Save a blob."""
-        self.ask("GET", name, accepted=200, target=target)
+    def download(self, name: str, target: Path) -> bool:
+        """Save a blob; whether there is one."""
+        return self.ask("GET", name, accepted=(200, 404), target=target) == 200
 
     def put(self, name: str, content: Path | bytes, kind: str) -> None:
         """Write a blob in one piece, so that it is there as a whole or not at all."""
+        if isinstance(content, Path) and not content.stat().st_size:
+            content = b""  # an empty file is sent in chunks, which blob storage does not take
         self.ask(
-            "PUT", name, accepted=201, content=content, headers={"x-ms-blob-type": "BlockBlob", "Content-Type": kind}
+            "PUT", name, accepted=(201,), content=content, headers={"x-ms-blob-type": "BlockBlob", "Content-Type": kind}
         )
+
+    def delete(self, name: str) -> None:
+        """Delete a blob, or find it gone."""
+        self.ask("DELETE", name, accepted=(202, 404))
 
     def ask(
         self,
         method: str,
         name: str,
         *,
-        accepted: int,
+        accepted: tuple[int, ...],
         content: Path | bytes = b"",
         headers: Mapping[str, str] | None = None,
         target: Path | None = None,
-    ) -> None:
-        """Send a request until it is accepted, or there is no point in asking again."""
+    ) -> int:
+        """Send a request until its answer is accepted, or there is no point in asking again; the answer's status."""
         url = f"{self.root}/{quote(name)}"
         problem, renewed = "", False
         for attempt in range(1, ATTEMPTS + 1):
@@ -552,8 +778,8 @@ class Storage:
                 status, said = self.send(method, url, content, {**STORAGE_VERSION, **(headers or {})}, target)
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 status, said = 0, one_line(str(error))
-            if status == accepted:
-                return
+            if status in accepted:
+                return status
             problem = f"{status or ''} {said}".strip()
             if status == 401 and not renewed:
                 self.identity.renew()
@@ -569,7 +795,7 @@ class Storage:
     ) -> tuple[int, str]:
         """Send it once; its status, and what the service said with it. What it accepts goes into the file."""
         token = self.identity.token()
-        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as body:
+        with nullcontext(content) if isinstance(content, bytes) else content.open("rb") as body:
             answer = self.session.request(
                 method,
                 url,
@@ -614,60 +840,187 @@ def archived(file: Path) -> Iterator[bytes]:
         raise Failed(UNEXPECTED, f"{file.name} is damaged: {error}; harvest its shard again") from None
 
 
-def divide(wanted: Wanted, storage: Storage, folder: str, spill: Spill, exceptions: Exceptions) -> Schema:
+@dataclass
+class Divided:
+    """What is known of all items of a collection after a look at each."""
+
+    spill: Spill
+    ids: Ids
+    schema: Schema = field(default_factory=Schema)
+    exceptions: Exceptions = field(default_factory=Exceptions)
+    count: int = 0
+
+    def add(self, line: bytes, shard: int, number: int) -> None:
+        """Take note of the item on a line of a shard."""
+        self.count += 1
+        try:
+            item = item_of(line)
+            self.ids.add(item, shard, number)
+            self.spill.add(check_row(item, line), item["id"], line)
+            self.schema.learn(item)
+        except NoRow as no_row:
+            self.exceptions.add(no_row.month, no_row.item_id, no_row.problem)
+        if self.count % PROGRESS_ITEMS == 0:
+            note(f"{self.count:,} items divided")
+
+    def changed_by(self) -> str | None:
+        """The property by which changed items can be asked for: the first that all items have."""
+        return next((name for name in STAMPS if self.ids.stamped[name] == self.count > 0), None)
+
+
+def divide(wanted: Wanted, storage: Storage, folder: str, workplace: Path) -> Divided:
     """Fetch the shards one after the other, divide their items by month, and learn what they are like."""
-    schema, count = Schema(), 0
-    for shard in wanted.shards:
-        packed = spill.folder / f"{shard}.ndjson.zst.part"
-        storage.download(f"{folder}/items/{wanted.segment}/{shard}.ndjson.zst", packed)
-        for line in archived(packed):
-            try:
-                entry = entry_of(line)
-            except NoRow as no_row:
-                exceptions.add(no_row.month, no_row.item_id, no_row.problem)
-            else:
-                schema.learn(entry.item)
-                spill.add(entry, line)
-            count += 1
-            if count % PROGRESS_ITEMS == 0:
-                note(f"{count:,} items divided")
+    divided = Divided(Spill(workplace), Ids(workplace))
+    for place, shard in enumerate(wanted.shards):
+        packed = workplace / f"{shard}.ndjson.zst.part"
+        fetch(storage, f"{folder}/items/{wanted.segment}/{shard}.ndjson.zst", packed)
+        for number, line in enumerate(archived(packed)):
+            divided.add(line, place, number)
         packed.unlink()
-    spill.flush(list(spill.buffers))
-    note(f"{count:,} items of {len(wanted.shards)} shards are in {len(spill.counts)} months")
-    return schema
+    divided.spill.flush(list(divided.spill.buffers))
+    note(f"{divided.count:,} items of {len(wanted.shards)} shards are in {len(divided.spill.counts)} months")
+    return divided
+
+
+def fetch(storage: Storage, name: str, target: Path) -> None:
+    """Save a blob that must be there.
+
+    Raises:
+        Failed: it is not.
+    """
+    if not storage.download(name, target):
+        raise Failed(UNEXPECTED, f"{name} is not there: harvest its shard again")
+
+
+def take_out(storage: Storage, blob: str, numbers: set[int], workplace: Path) -> None:
+    """Take lines out of an archived shard. Its receipt is away meanwhile: half done, the shard is harvested again."""
+    packed, kept, told = (workplace / name for name in ("whole.part", "kept.part", "receipt.part"))
+    fetch(storage, f"{blob}.ndjson.zst", packed)
+    fetch(storage, f"{blob}.receipt.json", told)
+    receipt, moments, gone = json.loads(told.read_bytes()), [], set()
+    with kept.open("wb") as file, zstandard.ZstdCompressor(level=3).stream_writer(file) as archive:
+        for number, line in enumerate(archived(packed)):
+            if number in numbers:
+                gone.add(item_of(line)["id"])
+            else:
+                archive.write(line + b"\n")
+                moments.append(moment_on(line))
+    storage.delete(f"{blob}.receipt.json")
+    storage.put(f"{blob}.ndjson.zst", kept, "application/zstd")
+    storage.put(f"{blob}.receipt.json", json.dumps(without(receipt, gone, moments, kept)).encode(), "application/json")
+    note(f"{len(numbers)} items of {blob} are in another shard in a newer version; they are taken out")
+
+
+def moment_on(line: bytes) -> datetime | None:
+    """When the item on a line is."""
+    try:
+        return moment_of(item_of(line).get("properties") or {})
+    except NoRow:
+        return None
+
+
+def without(receipt: Json, gone: set[str], moments: list[datetime | None], archive: Path) -> Json:
+    """The receipt of a shard that lost some ids."""
+    hashes = sum(int.from_bytes(hashlib.sha256(item_id.encode()).digest()) for item_id in gone)
+    known = [moment for moment in moments if moment]
+    clean = [told for told in receipt["dirty"] if told["id"] not in gone]
+    return {
+        **receipt,
+        "count": receipt["count"] - len(gone),
+        "duplicates": receipt["duplicates"] + len(gone),
+        "ids_hash": f"{(int(receipt['ids_hash'], 16) - hashes) % 2**256:064x}",
+        "min_datetime": rfc3339(min(known, default=None)),
+        "max_datetime": rfc3339(max(known, default=None)),
+        "dirty": clean,
+        "dirty_count": receipt["dirty_count"] - len(receipt["dirty"]) + len(clean),
+        "bytes": archive.stat().st_size,
+    }
+
+
+def rfc3339(moment: datetime | None) -> str | None:
+    """As text, with microseconds only where there are any."""
+    return moment.replace(tzinfo=None).isoformat() + "Z" if moment else None
 
 
 def compact(wanted: Wanted, storage: Storage, folder: str, workplace: Path) -> Json:
-    """Write the files of all months, then the report; returns it."""
-    exceptions, spill = Exceptions(), Spill(workplace)
-    schema = divide(wanted, storage, folder, spill, exceptions)
-    target = f"{folder}/parquet/{wanted.segment}"
-    columns, sizes = Columns(schema), {}
-    files: Json = {}
+    """Write the files of all months, the ids and what changed, then the report; returns it."""
     with database(workplace) as connection:
-        for name in sorted(spill.counts):
-            month = Month(connection, spill, name, exceptions)
-            month.write(columns)
-            storage.put(f"{target}/{name}.parquet", month.file, "application/vnd.apache.parquet")
-            sizes[name] = month.file.stat().st_size
-            files[name] = {"rows": month.rows, "duplicates": month.duplicates}
-            month.file.unlink()
-            month.spilled.unlink()
-            note(f"{name}: {month.rows:,} rows, {sizes[name]:,} bytes")
-    names = sorted({*files, *exceptions.counts})
+        divided = divide(wanted, storage, folder, workplace)
+        divided.ids.load(connection)
+        cleaned = {wanted.shards[place]: numbers for place, numbers in stale(connection).items()}
+        for shard, numbers in cleaned.items():
+            take_out(storage, f"{folder}/items/{wanted.segment}/{shard}", numbers, workplace)
+        if cleaned:
+            divided.spill.clear()
+            divided = divide(wanted, storage, folder, workplace)
+            divided.ids.load(connection)
+        columns, footprints = Columns(divided.schema), Footprints()
+        target = f"{folder}/parquet/{wanted.segment}"
+        files = write_months(connection, divided, columns, footprints, storage, target)
+        changes = write_ids(connection, wanted, storage, folder, workplace)
     report: Json = {
         "collection": wanted.collection,
-        "files": {
-            name: {"rows": 0, "duplicates": 0, **files.get(name, {})}
-            | {"exceptions": exceptions.counts[name], "bytes": sizes.get(name, 0)}
-            for name in names
-        },
-        "exceptions": exceptions.listed,
-        "exceptions_count": exceptions.counts.total(),
+        "files": files,
+        "exceptions": divided.exceptions.listed,
+        "exceptions_count": divided.exceptions.counts.total(),
         "converted": columns.converted,
+        "cleaned": sorted(cleaned),
+        "changed_by": divided.changed_by(),
+        "changes": changes,
+        "footprints": footprints.report(),
     }
     storage.put(f"{target}/compaction.json", json.dumps(report).encode(), "application/json")
     return report
+
+
+def write_months(
+    connection: duckdb.DuckDBPyConnection,
+    divided: Divided,
+    columns: Columns,
+    footprints: Footprints,
+    storage: Storage,
+    target: str,
+) -> Json:
+    """Write a file for each month that has rows; what became of the items of each."""
+    files: Json = {}
+    for name in sorted(divided.spill.counts):
+        month = Month(connection, divided.spill, name, divided.exceptions)
+        month.write(columns)
+        footprints.learn(connection, month.file, columns.has_bbox)
+        storage.put(f"{target}/{name}.parquet", month.file, "application/vnd.apache.parquet")
+        files[name] = {"rows": month.rows, "bytes": month.file.stat().st_size}
+        note(f"{name}: {month.rows:,} rows, {files[name]['bytes']:,} bytes")
+        month.file.unlink()
+        month.spilled.unlink()
+    exceptions = divided.exceptions.counts
+    return {
+        name: {"rows": 0, "bytes": 0, **files.get(name, {}), "exceptions": exceptions[name]}
+        for name in sorted({*files, *exceptions})
+    }
+
+
+def write_ids(
+    connection: duckdb.DuckDBPyConnection, wanted: Wanted, storage: Storage, folder: str, workplace: Path
+) -> Json | None:
+    """Write the ids with their versions and, where there is something to compare with, which of them changed."""
+    file = workplace / "ids.parquet"
+    select = "SELECT id, changed, content FROM ids ORDER BY id"
+    connection.execute(f"COPY ({select}) TO {literal(str(file))} (FORMAT parquet, COMPRESSION zstd)")
+    storage.put(f"{folder}/ids/{wanted.segment}.parquet", file, "application/vnd.apache.parquet")
+    if not wanted.base:
+        return None
+    bases = [workplace / f"base-{number}.parquet" for number in range(len(wanted.base))]
+    held = [
+        base
+        for base, harvest in zip(bases, wanted.base, strict=True)
+        if storage.download(f"harvests/{harvest}/ids/{wanted.segment}.parquet", base)
+    ]
+    changes = compare(connection, held, wanted.increment)
+    listed = workplace / "changes.ndjson"
+    connection.execute(f"COPY (FROM changes ORDER BY id) TO {literal(str(listed))} (FORMAT json)")
+    storage.put(f"{folder}/changes/{wanted.segment}.ndjson", listed, "application/x-ndjson")
+    note(", ".join(f"{number:,} {kind}" for kind, number in changes.items()))
+    return changes
 
 
 def database(workplace: Path) -> duckdb.DuckDBPyConnection:

@@ -14,6 +14,7 @@ it (401, 403); 5 the answer is none that a STAC catalog gives; 6 out of reach, o
 
 import email.utils
 import hashlib
+import io
 import itertools
 import json
 import logging
@@ -29,7 +30,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from operator import ge, le
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote, urldefrag, urlencode, urljoin, urlsplit
@@ -67,6 +67,8 @@ SETTLED_AT_MOST = 2000
 """Differences between the two passes that are looked into one by one; more are a fault that this does not mend."""
 TIED_AT_MOST = 20_000
 RECOVERIES_WITHOUT_PROGRESS = 3
+PARTS, BLOCK = 16, 100
+"""Files that ids are spread over, so that one is small; items that are compressed together, which fit a cache."""
 LATEST = datetime.max.replace(tzinfo=UTC)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 UNREADABLE, NO_GEOMETRY, BACKWARDS = "datetime is not RFC 3339", "no geometry", "start is not before end"
@@ -114,12 +116,12 @@ class Shard(msgspec.Struct, frozen=True):
     undated: bool = False
     page_size: int = 1000
     bbox: list[float] | None = None
-    filter: Json | str | None = None
+    filter: Json | None = None
     verify: Literal["ids", "none"] = "ids"
     max_items: int | None = None
 
 
-class Dates(msgspec.Struct):
+class Dates(msgspec.Struct, gc=False):
     """The properties that are looked at, of whatever type the catalog gave them."""
 
     datetime: Any = None
@@ -130,8 +132,8 @@ class Dates(msgspec.Struct):
     stored: Any = msgspec.field(default=None, name="_msft:ts")
 
 
-class Item(msgspec.Struct):
-    """As much of an item as is decoded; the rest stays bytes."""
+class Item(msgspec.Struct, gc=False):
+    """As much of an item as is decoded; the rest stays bytes. No `gc`: it would look through a page again and again."""
 
     id: str
     collection: str | None = None
@@ -146,7 +148,7 @@ class Page(msgspec.Struct):
     links: list[Json] | None = None
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, gc=False):
     """An item, and what follows from its few decoded members."""
 
     raw: msgspec.Raw | bytes
@@ -187,8 +189,12 @@ class Interval(NamedTuple):
         """Whether it is the whole collection."""
         return self.start is None and self.end is None and not self.undated
 
+    def owned(self, entries: list[Entry], filtered: bool) -> list[Entry]:
+        """Those that belong here."""
+        return entries if self.whole else [entry for entry in entries if self.owns(entry, filtered)]
+
     def owns(self, entry: Entry, filtered: bool) -> bool:
-        """Whether the item belongs here. Where a date is unreadable, the service's own exact filter decides."""
+        """Whether an item belongs here. Where a date is unreadable, the service's own exact filter decides."""
         if self.whole or (filtered and entry.problem == UNREADABLE):
             return True
         if self.undated or entry.moment is None:
@@ -212,21 +218,34 @@ def instant(text: object) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text.upper())
-        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         finer = re.search(r"\.\d{6}(\d+)", text) if len(text) > len("2020-01-01T00:00:00.000000Z") else None
         return moment + timedelta(microseconds=round(float(f"0.{finer[1]}"))) if finer else moment
     except (ValueError, OverflowError):
         return None
 
 
-def entry_of(raw: msgspec.Raw | bytes) -> Entry:
-    """The item in some bytes."""
+def entries_of(raws: Iterable[msgspec.Raw | bytes]) -> list[Entry]:
+    """The items in some bytes."""
+    return [
+        Entry(raw, item, digest_of(item.id), *moment_of(item.properties or Dates()))
+        for raw in raws
+        for item in [item_of(raw)]
+    ]
+
+
+def item_of(raw: msgspec.Raw | bytes) -> Item:
+    """What is decoded of an item."""
     try:
-        item = ITEM.decode(raw)
+        return ITEM.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         start = one_line(bytes(raw)[:100].decode(errors="replace"))
         raise Failed(UNEXPECTED, f"an item cannot be told apart from others: {error}. It begins {start}") from None
-    return Entry(raw, item, hashlib.sha256(item.id.encode()).digest(), *moment_of(item.properties or Dates()))
+
+
+def digest_of(item_id: str) -> bytes:
+    """What stands for an id."""
+    return hashlib.sha256(item_id.encode()).digest()
 
 
 def moment_of(dates: Dates) -> tuple[datetime | None, str]:
@@ -282,21 +301,6 @@ def beyond(place: Place, whole: bool, backwards: bool) -> Json:
     if whole and undated == backwards:
         parts.append({"op": "not", "args": [UNDATED]} if backwards else UNDATED)
     return joined("or", parts)
-
-
-def cql2_text(node: Json) -> str:
-    """A condition made here, in CQL2's text form."""
-    match node:
-        case {"op": "and" | "or" as operator, "args": parts}:
-            return f" {operator.upper()} ".join(f"({cql2_text(part)})" for part in parts)
-        case {"op": "not", "args": [part]}:
-            return f"NOT ({cql2_text(part)})"
-        case {"op": "isNull", "args": [{"property": name}]}:
-            return f"{name} IS NULL"
-        case {"op": operator, "args": [{"property": name}, {"timestamp": moment}]}:
-            return f"{name} {operator} TIMESTAMP('{moment}')"
-    name, value = node["args"][0]["property"], node["args"][1].replace("'", "''")
-    return f"{name} {node['op']} '{value}'"
 
 
 @dataclass(frozen=True)
@@ -573,6 +577,8 @@ class Catalog(Service):
         self.root, self.api_version, self.budget, self.wake = f"{root}/stac", api_version, budget, wake
         self.calls = self.throttled = 0
         self.sorts = self.filters = self.picks_fields = True
+        self.asked: datetime | None = None
+        """When it was first asked, by its own clock."""
 
     def before_call(self) -> None:
         """Wait until the budget allows a call."""
@@ -593,8 +599,10 @@ class Catalog(Service):
         return with_parameters(f"{self.root}{path}", {"api-version": self.api_version, "sign": "false"})
 
     def learn_dialect(self) -> None:
-        """Learn from the conformance classes what a search can ask for."""
-        classes = self.ask(Call("GET", self.url("/conformance")), lambda answer: answer.json()["conformsTo"])
+        """Learn from the conformance classes what a search can ask for, and what time it is there."""
+        call = Call("GET", self.url("/conformance"))
+        classes, date = self.ask(call, lambda answer: (answer.json()["conformsTo"], answer.headers.get("Date", "")))
+        self.asked = http_date(date)
         text = "\n".join(map(str, classes))
         self.sorts, self.picks_fields = "item-search#sort" in text, "item-search#fields" in text
         self.filters = "item-search#filter" in text and "cql2" in text
@@ -622,38 +630,13 @@ class Catalog(Service):
         if ids_only:
             query["fields"] = {"include": ["id", "collection", *(f"properties.{name}" for name in LOOKED_AT)]}
         if self.filters:
-            return self.filtered(query, conditions(interval, place, backwards), shard.filter)
-        if shard.filter is not None:
+            if parts := conditions(interval, place, backwards) + ([shard.filter] if shard.filter else []):
+                query |= {"filter": joined("and", parts), "filter-lang": "cql2-json"}
+        elif shard.filter:
             raise Failed(UNEXPECTED, f"the STAC API at {self.root} does not filter by CQL2, but a filter was asked for")
-        if (moments := closed_interval(interval, place, backwards)) != "../..":
+        elif (moments := closed_interval(interval, place, backwards)) != "../..":
             query["datetime"] = moments
-        return self.post(query)
-
-    def filtered(self, query: Json, parts: list[Json], own: Json | str | None) -> Call:
-        """A search by CQL2. POST takes its JSON form only, so what was asked for as text goes by GET."""
-        if isinstance(own, str):
-            texts = [*map(cql2_text, parts), own]
-            return self.get(
-                {**query, "filter": " AND ".join(f"({text})" for text in texts), "filter-lang": "cql2-text"}
-            )
-        parts += [own] if own else []
-        return self.post({**query, "filter": joined("and", parts), "filter-lang": "cql2-json"} if parts else query)
-
-    def post(self, query: Json) -> Call:
-        """A search by POST."""
         return Call("POST", self.url("/search"), msgspec.json.encode(query), headers=JSON_BODY)
-
-    def get(self, query: Json) -> Call:
-        """A search by GET."""
-        flat = {**query, "collections": query["collections"][0]}
-        if "bbox" in query:
-            flat["bbox"] = ",".join(map(str, query["bbox"]))
-        if "sortby" in query:
-            signs = {"asc": "+", "desc": "-"}
-            flat["sortby"] = ",".join(signs[key["direction"]] + key["field"] for key in query["sortby"])
-        if "fields" in query:
-            flat["fields"] = ",".join(query["fields"]["include"])
-        return Call("GET", with_parameters(self.url("/search"), flat))
 
     def page(self, call: Call) -> Page:
         """The page that a call asks for."""
@@ -668,7 +651,7 @@ class Catalog(Service):
                 answer.content.strip() if answer.status_code == 200 and ITEM.decode(answer.content) else None
             ),
         )
-        return None if body is None else entry_of(body)
+        return None if body is None else entries_of([body])[0]
 
     def following(self, call: Call, page: Page) -> Call | None:
         """The call for the next page; a token goes nowhere but to the server that it is for."""
@@ -732,7 +715,7 @@ class Walk:
 
     def __iter__(self) -> Iterator[list[Entry]]:
         """The pages' items, empty pages included."""
-        call: Call | None = self.first_call()
+        call: Call | None = self.search(None)
         with ThreadPoolExecutor(1) as ahead:
             while call:
                 fresh = self.fresh
@@ -745,16 +728,12 @@ class Walk:
                     if failed.status != 400 or self.pages or self.ids_only:
                         raise
                     self.catalog.simplify(self.shard, failed)
-                    call = self.first_call()
+                    call = self.search(None)
                 else:
                     call = self.probe() if self.fresh > fresh else None
 
-    def first_call(self) -> Call:
-        """The call that the walk begins with."""
-        return self.search(None)
-
     def search(self, place: Place | None) -> Call:
-        """The call for the page from a place on."""
+        """The call for the page from a place on, or for the first one."""
         return self.catalog.search(self.shard, self.interval, place, backwards=self.backwards, ids_only=self.ids_only)
 
     def follow(self, call: Call, ahead: ThreadPoolExecutor) -> Iterator[Page]:
@@ -782,7 +761,7 @@ class Walk:
     def accept(self, page: Page) -> list[Entry]:
         """The items of a page that are new, after a check that it lies where it should."""
         expected = (self.shard.collection, None)
-        entries = [entry for entry in map(entry_of, page.features) if entry.item.collection in expected]
+        entries = [entry for entry in entries_of(page.features) if entry.item.collection in expected]
         if not entries:
             return []
         content = hashlib.sha256(b"".join(entry.digest for entry in entries)).digest()
@@ -800,18 +779,18 @@ class Walk:
 
     def check_order(self, entries: list[Entry]) -> None:
         """Note whether the service sorts, and stop at a page that goes back once."""
-        forth = ge if self.backwards else le
-        ranks = [entry.rank for entry in entries]
-        if not self.catalog.sorts or not all(forth(one, other) for one, other in itertools.pairwise(ranks)):
-            self.in_order = False
-        if not self.in_order or not ranks or not self.place:
+        ranks = [entry.moment or LATEST for entry in entries]
+        self.in_order = self.in_order and self.catalog.sorts and self.ordered(ranks)
+        if not self.in_order or not self.place or self.ordered([self.place.moment or LATEST, *ranks[:1]]):
             return
-        if not forth(self.place.moment or LATEST, ranks[0]):
-            if self.went_back_at == self.place:
-                self.in_order = False
-                return
+        if self.went_back_at != self.place:
             self.went_back_at = self.place
             raise LostThread("a page goes back behind the one before")
+        self.in_order = False
+
+    def ordered(self, ranks: list[datetime]) -> bool:
+        """Whether they are in the order of this walk."""
+        return ranks == sorted(ranks, reverse=self.backwards)
 
     def advance(self, entries: list[Entry]) -> None:
         """Remember where the walk is, and what it saw there."""
@@ -819,8 +798,8 @@ class Walk:
         if self.place is None or (self.place.moment or LATEST) != last.rank:
             self.tied, self.overlap = set(), None
         self.place = Place(last.moment, last.item.id)
-        room = max(0, TIED_AT_MOST - len(self.tied))
-        self.tied.update(itertools.islice((entry.key for entry in entries if entry.rank == last.rank), room))
+        tied = itertools.takewhile(lambda entry: entry.rank == last.rank, reversed(entries))
+        self.tied.update(entry.key for entry in itertools.islice(tied, max(0, TIED_AT_MOST - len(self.tied))))
 
     def recover(self, reason: str) -> Call:
         """The call to go on with when the thread is lost.
@@ -843,7 +822,7 @@ class Walk:
         self.place, self.tied, self.overlap = None, set(), None
         self.seen.clear()
         self.asked.clear()
-        return self.first_call()
+        return self.search(None)
 
     def probe(self) -> Call | None:
         """The call that finds what lies behind the last item, if one can tell."""
@@ -869,11 +848,12 @@ class Ids:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        self.files = [(folder / f"{part:02}").open("w+b") for part in range(64)]
+        self.files = [(folder / f"{part:02}").open("w+b") for part in range(PARTS)]
 
-    def add(self, key: bytes) -> None:
-        """Write one down."""
-        self.files[key[0] % 64].write(key)
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Write them down."""
+        for entry in entries:
+            self.files[entry.digest[0] % PARTS].write(entry.key)
 
     def parts(self) -> Iterator[list[bytes]]:
         """All of them, part by part."""
@@ -911,26 +891,35 @@ class Archive:
         self.folder = Path(tempfile.mkdtemp(dir=folder))
         self.file = self.folder / "items.ndjson.zst.part"
         self.ids = Ids(self.folder / "ids")
-        self.zstd = zstandard.ZstdCompressor(level=3).stream_writer(self.file.open("wb"))
+        # Items are so alike that higher levels take longer and save little.
+        self.zstd = zstandard.ZstdCompressor(level=1).stream_writer(self.file.open("wb"))
         self.count = self.hash = self.dirty_count = 0
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.dirty: list[Json] = []
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Write items."""
+        """Count items and write them."""
         some = iter(entries)
-        while lines := [self.line(entry) for entry in itertools.islice(some, 100)]:
-            self.zstd.write(b"\n".join(lines) + b"\n")
+        while block := list(itertools.islice(some, BLOCK)):
+            self.count += len(block)
+            self.hash += sum(map(int.from_bytes, [entry.digest for entry in block]))
+            self.ids.add(block)
+            if moments := [entry.moment for entry in block if entry.moment]:
+                self.first, self.last = min(self.first or LATEST, *moments), max(self.last or EARLIEST, *moments)
+            self.zstd.write(self.lines(block) + b"\n")
+
+    def lines(self, block: list[Entry]) -> bytes:
+        """The bytes of items; where any is dirty, one by one."""
+        raws = [entry.raw for entry in block]
+        joined = b"".join(raws)  # to search it once costs a tenth of what searching each takes
+        broken = b"\n" in joined or b"\r" in joined
+        if broken or any(entry.problem or entry.item.geometry == NULL for entry in block):
+            return b"\n".join([self.line(entry) for entry in block])
+        return b"\n".join(raws)
 
     def line(self, entry: Entry) -> bytes:
-        """Count an item, and give its bytes; only what came on several lines is put on one."""
-        self.count += 1
-        self.hash += int.from_bytes(entry.digest)
-        self.ids.add(entry.key)
-        if entry.moment:
-            self.first = min(self.first or LATEST, entry.moment)
-            self.last = max(self.last or EARLIEST, entry.moment)
+        """An item's bytes, after a look for problems; only what came on several lines is put on one."""
         line, problems = bytes(entry.raw), [entry.problem] if entry.problem else []
         if entry.item.geometry == NULL:
             problems.append(NO_GEOMETRY)
@@ -946,11 +935,9 @@ class Archive:
     def entries(self) -> Iterator[Entry]:
         """Read back what was written so far."""
         self.zstd.flush(zstandard.FLUSH_BLOCK)
-        with self.file.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as lines:
-            rest = b""
-            while block := lines.read(1 << 18):
-                *whole, rest = (rest + block).split(b"\n")
-                yield from map(entry_of, whole)
+        with self.file.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as reader:
+            for line in io.BufferedReader(reader):
+                yield from entries_of([line[:-1]])
 
     def newest_only(self) -> "Archive":
         """The archive with each id once: the version that the catalog changed last, or else that came last."""
@@ -983,6 +970,8 @@ class Verification:
 
     def __init__(self, catalog: Catalog, shard: Shard, covered: Interval, archive: Archive) -> None:
         self.catalog, self.shard, self.covered, self.archive = catalog, shard, covered, archive
+        self.began = max(shard.harvest_started, catalog.asked or EARLIEST)
+        """By the flow's clock or the catalog's, whichever says later: what the catalog wrote after it is news."""
         self.arrived: dict[bytes, str] = {}
         self.deleted: dict[bytes, str] = {}
         self.settled: set[bytes] = set()
@@ -1031,12 +1020,13 @@ class Verification:
             for page in walk:
                 if walk.starts:
                     raise Failed(UNEXPECTED, "the second look was not given in order", 400)
-                owned = [entry for entry in page if self.covered.owns(entry, self.catalog.filters)]
-                for entry in owned[: self.archive.count - found] if limited else owned:
-                    second.add(entry.key)
-                    lines.write(entry.key.hex().encode() + b" " + json.dumps(entry.item.id).encode() + b"\n")
+                owned = self.covered.owned(page, self.catalog.filters)
+                if limited:
+                    owned = owned[: self.archive.count - found]
                 found += len(owned)
-                if limited and found >= self.archive.count:
+                second.add(owned)
+                lines.write(msgspec.json.encode([entry.item.id for entry in owned]) + b"\n")
+                if limited and found == self.archive.count:
                     break
         if not walk.in_order:
             self.problem = "the service does not sort as it was asked to"
@@ -1046,7 +1036,7 @@ class Verification:
         entry = self.catalog.item(self.shard, item_id)
         if entry is None:
             self.deleted[key] = item_id
-        elif (entry.appeared() or EARLIEST) >= self.shard.harvest_started:
+        elif (entry.appeared() or EARLIEST) >= self.began:
             self.arrived[key] = item_id
         elif self.covered.owns(entry, self.catalog.filters):
             note(f"the first look missed {item_id}; it is archived now")
@@ -1065,7 +1055,7 @@ class Verification:
             self.deleted[key] = item_id
         elif self.covered.owns(entry, self.catalog.filters):
             changed = entry.changed()
-            if not changed or changed < self.shard.harvest_started:
+            if not changed or changed < self.began:
                 return False
         self.settled.add(key)
         return True
@@ -1079,10 +1069,10 @@ class Verification:
 
 
 def names_in(listing: Path, keys: set[bytes]) -> dict[bytes, str]:
-    """The ids behind some digests, from a list of both."""
-    with listing.open() as lines:
-        pairs = (line.split(" ", 1) for line in lines)
-        return {bytes.fromhex(key): json.loads(name) for key, name in pairs if bytes.fromhex(key) in keys}
+    """The ids behind some digests, from a list of all ids."""
+    with listing.open("rb") as pages:
+        ids = (item_id for page in pages for item_id in msgspec.json.decode(page))
+        return {key: item_id for item_id in ids if (key := digest_of(item_id)[:16]) in keys} if keys else {}
 
 
 class Harvest:
@@ -1104,7 +1094,7 @@ class Harvest:
                 starts = self.walk.starts
                 self.archive.close()
                 self.archive = Archive(self.folder)
-            owned = [entry for entry in page if self.interval.owns(entry, self.catalog.filters)]
+            owned = self.interval.owned(page, self.catalog.filters)
             self.cut = self.where_to_cut(owned)
             if self.cut:
                 owned = [entry for entry in owned if entry.moment and entry.moment < self.cut]
@@ -1137,9 +1127,9 @@ class Harvest:
         return Interval(self.interval.start, self.cut, False) if self.cut else self.interval
 
 
-def receipt(harvest: Harvest, verification: Verification, throttled: int, calls: int, size: int) -> Json:
+def receipt(harvest: Harvest, verification: Verification) -> Json:
     """What is known of the shard."""
-    archive, shard, covered = harvest.archive, harvest.shard, harvest.covered
+    archive, shard, covered, catalog = harvest.archive, harvest.shard, harvest.covered, harvest.catalog
     return {
         "name": shard.name,
         "collection": shard.collection,
@@ -1152,14 +1142,15 @@ def receipt(harvest: Harvest, verification: Verification, throttled: int, calls:
         "min_datetime": rfc3339(archive.first),
         "max_datetime": rfc3339(archive.last),
         "pages": harvest.walk.pages,
-        "throttled": throttled,
+        "throttled": catalog.throttled,
         "duplicates": harvest.duplicates,
         "dirty": archive.dirty,
         "dirty_count": archive.dirty_count,
         "verified": not verification.problem,
         "verification": verification.summary(),
-        "calls": calls,
-        "bytes": size,
+        "asked": rfc3339(catalog.asked),
+        "calls": catalog.calls,
+        "bytes": archive.file.stat().st_size,
     }
 
 
@@ -1175,8 +1166,7 @@ def harvest(shard: Shard, catalog: Catalog, storage: Storage, control: Control, 
         archive.close()
         control.finish()
         storage.put(f"{blob}.ndjson.zst", archive.file)
-        size = archive.file.stat().st_size
-        document = receipt(first, verification, catalog.throttled, catalog.calls, size)
+        document = receipt(first, verification)
         storage.put(f"{blob}.receipt.json", document)
     note(f"done: {archive.count} items, verified: {document['verified']}")
 
@@ -1191,8 +1181,16 @@ def retry_after(value: str) -> float:
     """Seconds that a Retry-After header asks for: a number or a date (RFC 9110, 10.2.3)."""
     if value.isdecimal():
         return float(value)
-    moment = email.utils.parsedate_tz(value)
-    return email.utils.mktime_tz(moment) - time.time() if moment else 0.0
+    moment = http_date(value)
+    return (moment - datetime.now(UTC)).total_seconds() if moment else 0.0
+
+
+def http_date(value: str) -> datetime | None:
+    """The moment that a header names."""
+    try:
+        return email.utils.parsedate_to_datetime(value).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def said(answer: requests.Response) -> str:
@@ -1250,6 +1248,7 @@ def run(environment: Mapping[str, str]) -> None:
 
 def main() -> int:
     """Harvest; the exit code tells why that failed."""
+    requests.models.CONTENT_CHUNK_SIZE = 1 << 20  # a page is read in a few pieces, not in hundreds
     logging.getLogger("azure").setLevel(logging.CRITICAL)  # what it warns of is said by `Failed`
     try:
         run(os.environ)

@@ -148,6 +148,13 @@ def publish_latest(azure: AzureClients, environment: Environment, manifest: Mani
     raise ServiceError(f"replace {LATEST}", f"it changed {_LATEST_ATTEMPTS} times meanwhile")
 
 
+def read_latest(container: ContainerClient) -> dict[str, Any]:
+    """By query hash, `{"full": harvest id, "increments": [harvest id, ...]}` of the last harvests that are complete."""
+    there = found(container.download_blob, LATEST)
+    latest: dict[str, Any] = json.loads(there.readall()) if there else {}
+    return latest
+
+
 def _replace(blob: BlobClient, manifest: Manifest) -> None:
     there = found(blob.download_blob)
     latest: dict[str, Any] = json.loads(there.readall()) if there else {}

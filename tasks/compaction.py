@@ -1,6 +1,6 @@
-"""The GeoParquet of an item harvest: a Batch task for each collection that makes files of its archive."""
+"""What becomes of a harvest's archive: GeoParquet, and what changed; a Batch task for each collection."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -9,9 +9,11 @@ from pydantic import BaseModel, ConfigDict
 from pydantic_core import to_json
 
 from spatiobatch.errors import HarvestError
-from spatiobatch.manifest import Layout
+from spatiobatch.manifest import Changes, Layout
 from spatiobatch.names import digest, path_segment
 from spatiobatch.receipts import Receipt
+from tasks.archive import read_receipts
+from tasks.base import Base
 from tasks.clients import AzureClients, azure_task
 from tasks.environment import Environment
 from tasks.job import submit_tasks, wait_for_tasks
@@ -19,6 +21,7 @@ from tasks.logs import check_succeeded
 from tasks.node_task import node_task, results_url
 
 SCRIPT = "compact_items.py"
+UNDATED = "undated"
 
 
 class MonthFile(BaseModel):
@@ -29,14 +32,37 @@ class MonthFile(BaseModel):
     rows: int
     exceptions: int
     """Items that cannot be rows; the archive alone has them."""
-    duplicates: int
-    """Older versions of an item that more than one shard holds."""
     bytes: int
     """Zero where no item is a row, so that there is no file."""
 
+    @property
+    def items(self) -> int:
+        """Items that were read."""
+        return self.rows + self.exceptions
+
+
+class Footprints(BaseModel):
+    """Where the rows of one collection lie."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    items: int = 0
+    """Rows that lie somewhere: the others have neither a bbox nor a geometry on Earth."""
+    grids: dict[float, str] = {}
+    """By the size of a cell in degrees: `column,row,items` for each cell that footprints touch.
+
+    Columns count from 180° W and rows from 90° S. Text, since so many numbers would fill the memory.
+    """
+
+    def cells(self, degrees: float) -> Iterator[tuple[int, int, int]]:
+        """Column, row and number of items of the cells of one grid."""
+        for cell in self.grids[degrees].split():
+            column, row, items = map(int, cell.split(","))
+            yield column, row, items
+
 
 class Compaction(BaseModel):
-    """What a node tells of the files of one collection."""
+    """What a node tells of one collection."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -47,18 +73,34 @@ class Compaction(BaseModel):
     exceptions_count: int
     converted: dict[str, str]
     """Members that are not columns of their own name and type, and why."""
+    cleaned: tuple[str, ...] = ()
+    """Shards that held an older version of an item than another shard; their archives and receipts lost it."""
+    changed_by: str | None = None
+    """The property by which changed items can be asked for, since every item has it."""
+    changes: Changes | None = None
+    """What differs from the harvests that it was compared with."""
+    footprints: Footprints = Footprints()
 
     @property
     def items(self) -> int:
         """Items that were read."""
-        return sum(file.rows + file.exceptions + file.duplicates for file in self.files.values())
+        return sum(file.items for file in self.files.values())
+
+
+Compacted = tuple[dict[str, Compaction], list[Receipt]]
+"""The nodes' reports by collection, and the receipts as they are now."""
 
 
 @azure_task("compact items")
 def compact(
-    azure: AzureClients, environment: Environment, job: str, harvest_id: str, receipts: Sequence[Receipt]
-) -> dict[str, Compaction]:
-    """Have stac-geoparquet made of the shards that these receipts are of; the nodes' reports by collection.
+    azure: AzureClients,
+    environment: Environment,
+    job: str,
+    harvest_id: str,
+    receipts: Sequence[Receipt],
+    base: Base,
+) -> Compacted:
+    """Have stac-geoparquet made of the shards that these receipts are of, and their ids compared with the base's.
 
     Attaches to what an earlier run of the same harvest submitted; a task of it that failed is followed by another.
 
@@ -67,10 +109,10 @@ def compact(
         HarvestError: items of a collection are neither in its files nor listed as exceptions.
     """
     there = {task.id: task for task in azure.batch(environment.batch_endpoint).list_tasks(job)}
-    collections = _by_collection(receipts)
-    chosen = {collection: _task_id(collection, held, there) for collection, held in collections.items()}
+    collections = _by_collection(receipts, base)
+    chosen = {collection: _task_id(collection, held, base, there) for collection, held in collections.items()}
     wanted = [
-        _task(azure, environment, harvest_id, task_id, collection, collections[collection])
+        _task(azure, environment, harvest_id, task_id, collection, collections[collection], base)
         for collection, task_id in chosen.items()
         if task_id not in there
     ]
@@ -78,21 +120,46 @@ def compact(
     ended = {task.id: task for task in wait_for_tasks.fn(azure, environment, job, len(there) + len(wanted))}
     for task_id in chosen.values():
         check_succeeded(azure, environment, job, ended[task_id], Layout(harvest_id).logs(task_id))
-    return {name: _report(azure, environment, harvest_id, name, held) for name, held in collections.items()}
+    reports = {name: _report(azure, environment, harvest_id, name) for name in collections}
+    receipts = _after_cleaning(azure, environment, harvest_id, receipts, reports)
+    for name, report in reports.items():
+        _check_counts(report, sum(receipt.count for receipt in receipts if receipt.collection == name))
+    return reports, receipts
 
 
-def _by_collection(receipts: Iterable[Receipt]) -> dict[str, list[Receipt]]:
-    """The receipts that tell of items, by collection; the order decides which of two equal versions is the later."""
-    collections: dict[str, list[Receipt]] = {}
+def _after_cleaning(
+    azure: AzureClients,
+    environment: Environment,
+    harvest_id: str,
+    receipts: Sequence[Receipt],
+    reports: Mapping[str, Compaction],
+) -> list[Receipt]:
+    """The receipts, read again where a shard lost older versions of items."""
+    cleaned = {shard for report in reports.values() for shard in report.cleaned}
+    if not cleaned:
+        return list(receipts)
+    names = {receipt.name for receipt in receipts}
+    untouched = [receipt for receipt in receipts if receipt.name not in cleaned]
+    there = read_receipts.fn(azure, environment, harvest_id, untouched)
+    return [receipt for receipt in there if receipt.name in names]
+
+
+def _by_collection(receipts: Iterable[Receipt], base: Base) -> dict[str, list[Receipt]]:
+    """The receipts that tell of items, by collection, with none where only the base has items.
+
+    Their order decides which of two equal versions of an item is the later.
+    """
+    collections: dict[str, list[Receipt]] = {collection: [] for collection in base.expected}
     for receipt in sorted(receipts, key=lambda receipt: receipt.name):
         if receipt.count:
             collections.setdefault(receipt.collection, []).append(receipt)
     return collections
 
 
-def _task_id(collection: str, receipts: Sequence[Receipt], there: dict[str, BatchTask]) -> str:
+def _task_id(collection: str, receipts: Sequence[Receipt], base: Base, there: dict[str, BatchTask]) -> str:
     """The id of the attempt that counts: the first that has not failed."""
-    name = f"compact-{digest('|'.join([collection, *(receipt.name for receipt in receipts)]), 16)}"
+    parts = [collection, *(receipt.name for receipt in receipts), *base.harvests]
+    name = f"compact-{digest('|'.join(parts), 16)}"
     attempts = (name if number == 1 else f"{name}-{number}" for number in count(1))
     return next(task_id for task_id in attempts if task_id not in there or not _failed(there[task_id]))
 
@@ -108,9 +175,15 @@ def _task(
     task_id: str,
     collection: str,
     receipts: Sequence[Receipt],
+    base: Base,
 ) -> BatchTaskCreateOptions:
-    shards = [receipt.name for receipt in receipts]
-    wanted = {"collection": collection, "segment": path_segment(collection), "shards": shards}
+    wanted = {
+        "collection": collection,
+        "segment": path_segment(collection),
+        "shards": [receipt.name for receipt in receipts],
+        "base": base.harvests,
+        "increment": base.increment,
+    }
     variables = {
         "RESULTS_URL": results_url(azure, environment),
         "HARVEST_ID": harvest_id,
@@ -120,21 +193,15 @@ def _task(
     return node_task(azure, environment, task_id, script=SCRIPT, logs=logs, variables=variables)
 
 
-def _report(
-    azure: AzureClients, environment: Environment, harvest_id: str, collection: str, receipts: Sequence[Receipt]
-) -> Compaction:
-    """What the node tells of a collection.
-
-    Raises:
-        HarvestError: it tells of more or fewer items than the receipts do.
-    """
+def _report(azure: AzureClients, environment: Environment, harvest_id: str, collection: str) -> Compaction:
     container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
     path = f"{Layout(harvest_id).root}/parquet/{path_segment(collection)}/compaction.json"
-    report = Compaction.model_validate_json(container.download_blob(path).readall())
-    archived = sum(receipt.count for receipt in receipts)
+    return Compaction.model_validate_json(container.download_blob(path).readall())
+
+
+def _check_counts(report: Compaction, archived: int) -> None:
     if report.items != archived:
         raise HarvestError(
-            f"The GeoParquet files of {collection} account for {report.items} items, but {archived} are archived: "
-            "take the archive for what was harvested, and harvest again for the files."
+            f"The GeoParquet files of {report.collection} account for {report.items} items, but {archived} are "
+            "archived: take the archive for what was harvested, and harvest again for the files."
         )
-    return report

@@ -2,7 +2,8 @@
 
 import copy
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -18,12 +19,14 @@ from spatiobatch.errors import (
     ShardsFailedError,
     TaskFailedError,
 )
-from spatiobatch.manifest import CollectionTotals, Cost, Layout, Manifest
-from spatiobatch.receipts import Receipt, Totals, total
+from spatiobatch.manifest import Changes, CollectionTotals, Cost, Layout, Manifest, Named
+from spatiobatch.receipts import Receipt, total
 from spatiobatch.settings import Settings
 from spatiobatch.shards import Plan, Shard, Verify
 from tasks.archive import Arriving, read_receipts, shard_path
+from tasks.base import Base
 from tasks.clients import AzureClients, azure_task
+from tasks.compaction import Compacted, Compaction
 from tasks.environment import Environment
 from tasks.job import submit_tasks
 from tasks.logs import check_succeeded
@@ -34,7 +37,8 @@ from tasks.pace import Budget, Progress
 SCRIPT = "harvest_items.py"
 Watcher = Budget | Progress | NodeWatch | Arriving
 _ATTEMPTS = 3
-_MOST_NAMED = 20
+_MOST_NAMED, _MOST_KEPT = 20, 1000
+"""Ids in a message, and of each kind in the manifest."""
 
 
 def slots(settings: Settings) -> int:
@@ -67,12 +71,27 @@ def harvest_items(
 ) -> list[Receipt]:
     """Run round after round until receipts cover everything; those that the harvest consists of.
 
-    The first round submits nothing: it waits for what an earlier run of the same harvest left running.
+    The first round submits nothing: it waits for what an earlier run of the same harvest left running. Shards of which
+    two looks at the ids differ, and nothing explains it, are harvested a second time.
     """
-    receipts, shards = run_round(azure, environment, job, harvest_id, [], []), list[Shard]()
+    receipts = run_round(azure, environment, job, harvest_id, [], [])
+    receipts = _until_covered(azure, environment, job, harvest_id, plan, receipts)
+    if doubtful := plan.doubtful(receipts):
+        get_run_logger().warning(
+            "%s shards differ from a second look at their ids, and are harvested again", len(doubtful)
+        )
+        receipts = run_round(azure, environment, job, harvest_id, doubtful, receipts)
+        receipts = _until_covered(azure, environment, job, harvest_id, plan, receipts)
+    return plan.counted(receipts)
+
+
+def _until_covered(
+    azure: AzureClients, environment: Environment, job: str, harvest_id: str, plan: Plan, receipts: list[Receipt]
+) -> list[Receipt]:
+    shards = list[Shard]()
     while shards := plan.owed(receipts, shards):
         receipts = run_round(azure, environment, job, harvest_id, shards, receipts)
-    return plan.counted(receipts)
+    return receipts
 
 
 @azure_task("run round")
@@ -178,26 +197,41 @@ def _ended(batch: BatchClient, job: str) -> tuple[str, str | None] | None:
 
 @azure_task("settle")
 def settle(
-    azure: AzureClients, environment: Environment, job: str, harvest_id: str, plan: Plan, receipts: Sequence[Receipt]
+    azure: AzureClients,
+    environment: Environment,
+    job: str,
+    harvest_id: str,
+    plan: Plan,
+    compacted: Compacted,
+    base: Base,
 ) -> Manifest:
-    """Add up the receipts, while the job is there to tell what it took.
+    """Add up receipts and reports, while the job is there to tell what it took.
 
-    Complete is a harvest whose receipts tile every interval and leave no id unsettled. Duplicates are those that a
-    node saw within its shard: an item whose date was edited while the harvest ran may be in two shards, or in none.
+    Complete is a harvest whose receipts tile every interval and leave no id unsettled.
     """
+    reports, receipts = compacted
     counted = plan.counted(receipts)
-    totals = {name: total(part for part in counted if part.collection == name) for name in plan.extents}
-    _warn_of_unsettled(counted)
+    of = {name: [part for part in counted if part.collection == name] for name in plan.extents}
+    named = {name: _named(parts, reports.get(name)) for name, parts in of.items()}
+    _warn_of_unsettled(named)
     return Manifest(
         harvest_id=harvest_id,
+        kind=base.kind,
+        base=base.last,
         complete=not plan.owed(receipts) and not total(counted).unsettled,
         verified=plan.verify is Verify.ids and all(receipt.verified for receipt in counted),
         query=plan.query,
-        collections={name: _in_manifest(found) for name, found in totals.items()},
+        max_items=plan.max_items,
+        collections={name: _totals(parts, reports.get(name)) for name, parts in of.items()},
+        named={name: some for name, some in named.items() if some != Named()},
         shards=len(counted),
         started=plan.started,
+        as_of=min((receipt.asked for receipt in counted if receipt.asked), default=None),
         finished=datetime.now(UTC),
         versions={package: version(package) for package in ("spatiobatch", "prefect", "azure-batch")},
+        changes=sum((report.changes for report in reports.values() if report.changes), Changes())
+        if base.last
+        else None,
         cost=Cost(
             node_seconds=_node_seconds(azure.batch(environment.batch_endpoint), job),
             calls=total(counted).calls,
@@ -206,8 +240,20 @@ def settle(
     )
 
 
-def _in_manifest(found: Totals) -> CollectionTotals:
-    return CollectionTotals(**{name: getattr(found, name) for name in CollectionTotals.model_fields})
+def _totals(receipts: Sequence[Receipt], report: Compaction | None) -> CollectionTotals:
+    found = asdict(total(receipts))
+    counts = {name: found[name] for name in CollectionTotals.model_fields if name in found}
+    return CollectionTotals(**counts, changed_by=report.changed_by if report else None)
+
+
+def _named(receipts: Sequence[Receipt], report: Compaction | None) -> Named:
+    dirty = [item for receipt in receipts for item in receipt.dirty]
+    unsettled = [name for receipt in receipts for name in receipt.verification.unsettled]
+    return Named(
+        dirty=tuple(dirty[:_MOST_KEPT]),
+        not_in_parquet=report.exceptions if report else (),
+        unsettled=tuple(unsettled[:_MOST_KEPT]),
+    )
 
 
 def _node_seconds(batch: BatchClient, job: str) -> float:
@@ -217,24 +263,23 @@ def _node_seconds(batch: BatchClient, job: str) -> float:
     )
 
 
-def _warn_of_unsettled(receipts: Iterable[Receipt]) -> None:
-    names = [f"{part.collection}/{name}" for part in receipts for name in part.verification.unsettled]
+def _warn_of_unsettled(named: Mapping[str, Named]) -> None:
+    names = [f"{collection}/{name}" for collection, some in named.items() for name in some.unsettled]
     if names:
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         get_run_logger().warning("a second look disagrees on %s%s", ", ".join(names[:_MOST_NAMED]), more)
 
 
-def check_complete(manifest: Manifest, archive: str, verify: Verify) -> None:
-    """Pass a harvest that can be relied on.
+def incomplete(manifest: Manifest, archive: str, verify: Verify) -> IncompleteHarvestError | None:
+    """Why a harvest cannot be relied on, if it cannot.
 
-    Raises:
-        IncompleteHarvestError: ids are unsettled, or the second look that was asked for was not possible.
+    Ids are unsettled, or the second look that was asked for was not possible.
     """
     unsettled = {name: found.unsettled for name, found in manifest.collections.items() if found.unsettled}
     if not manifest.complete:
         listed = ", ".join(f"{count} in {name}" for name, count in unsettled.items()) or "in some interval"
-        raise IncompleteHarvestError(manifest.harvest_id, archive, f"items could not be settled: {listed}")
+        return IncompleteHarvestError(manifest.harvest_id, archive, f"items could not be settled: {listed}")
     if verify is Verify.ids and not manifest.verified:
-        raise IncompleteHarvestError(
-            manifest.harvest_id, archive, "its completeness could not be verified; --verify none does without"
-        )
+        problem = "its completeness could not be verified; --verify none does without"
+        return IncompleteHarvestError(manifest.harvest_id, archive, problem)
+    return None

@@ -11,7 +11,7 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from spatiobatch.manifest import CollectionTotals, Cost, Manifest, readable_extent
+from spatiobatch.manifest import Changes, CollectionTotals, Cost, Kind, Manifest, readable_extent
 from spatiobatch.query import Content
 
 _MOST_ROWS = 500
@@ -46,7 +46,7 @@ def collection_rows(collections: list[dict[str, Any]], manifest: Manifest) -> li
 
 def _counts(found: CollectionTotals) -> Row:
     """Its totals in words; what is zero everywhere says so too."""
-    return {name: f"{count:,}" for name, count in found.model_dump().items()}
+    return {name: f"{count:,}" for name, count in found.model_dump(exclude={"changed_by"}).items()}
 
 
 def _printable(text: object) -> str:
@@ -54,7 +54,7 @@ def _printable(text: object) -> str:
 
 
 @task(name="summarise")
-def summarise(manifest: Manifest, collections: list[dict[str, Any]], archive: str) -> str:
+def summarise(manifest: Manifest, collections: list[dict[str, Any]], archive: str, picture: str | None = None) -> str:
     """Create the markdown and the table artifact of a harvest; returns the markdown's key.
 
     The keys hold the query's hash, so that the harvests of one query are versions of the same artifacts.
@@ -65,7 +65,7 @@ def summarise(manifest: Manifest, collections: list[dict[str, Any]], archive: st
     key = f"harvest-{manifest.query.hash}"
     table = rows[: _fitting(rows, json.dumps)]
     create_table_artifact(table, key=f"{key}-collections", description=f"Collections of harvest {manifest.harvest_id}")
-    page = _page(manifest, rows, archive)
+    page = _page(manifest, rows, archive, picture)
     create_markdown_artifact(page, key=key, description=f"Summary of harvest {manifest.harvest_id}")
     return key
 
@@ -80,22 +80,42 @@ def _fitting(rows: list[Row], written: Callable[[Row], str]) -> int:
     return min(len(rows), _MOST_ROWS)
 
 
-def _page(manifest: Manifest, rows: list[Row], archive: str) -> str:
+def _page(manifest: Manifest, rows: list[Row], archive: str, picture: str | None) -> str:
     seconds = (manifest.finished - manifest.started).total_seconds()
     shown = _fitting(rows, _line)
     lines = [
         f"# {manifest.headline}" + (" (incomplete)" if not manifest.complete else ""),
         "",
-        f"Harvest `{manifest.harvest_id}`, {seconds:.0f} s, {_cost(manifest.cost)}.",
+        *(f"**{warning}**\n" for warning in _warnings(manifest)),
+        f"Harvest `{manifest.harvest_id}` ({manifest.kind}), {seconds:.0f} s, {_cost(manifest.cost)}.",
         "",
+        *([_literally(_changes(manifest)), ""] if manifest.base else []),
         f"Archive: `{archive}`",
         "",
+        *([f"Where and when the items lie: `{picture}`", ""] if picture else []),
         *(_heading(rows[0]) if rows else []),
         *map(_line, rows[:shown]),
     ]
     if shown < len(rows):
         lines += ["", f"{len(rows) - shown} more are in the archive."]
     return "\n".join(lines)
+
+
+def _warnings(manifest: Manifest) -> list[str]:
+    """What keeps a harvest of items from being relied on, or its reader from being content."""
+    found = manifest.collections.values()
+    counts = {
+        "ids could not be settled; their names are in the manifest": sum(totals.unsettled for totals in found),
+        "items are dirty; they are archived as they came, and named in the manifest": sum(t.dirty for t in found),
+    }
+    unverified = [] if manifest.verified else ["Completeness was not verified."]
+    return unverified + [f"{count:,} {problem}." for problem, count in counts.items() if count]
+
+
+def _changes(manifest: Manifest) -> str:
+    changes = manifest.changes or Changes()
+    removed = "" if manifest.kind is Kind.increment else f", {changes.removed:,} removed"
+    return f"Since harvest {manifest.base}: {changes.added:,} added, {changes.changed:,} changed{removed}."
 
 
 def _cost(cost: Cost) -> str:

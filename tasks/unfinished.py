@@ -1,62 +1,166 @@
-"""`open/<query hash>.json`: the unfinished harvest of a query, so that it can be resumed."""
+"""`open/<query hash>.json`: the unfinished harvest of a query, and who is at it.
 
-import json
-from dataclasses import dataclass
+Whoever works on it holds the blob's lease, by Azure's clock: https://learn.microsoft.com/rest/api/storageservices/lease-blob.
+A run that died loses it within a minute, and the next run of the same query goes on where it was.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from azure.storage.blob import BlobClient
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.storage.blob import BlobClient, BlobLeaseClient
+from prefect.logging import get_run_logger
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from spatiobatch.errors import NoSuchHarvestError
+from spatiobatch.errors import HarvestRunningError, NoSuchHarvestError
 from spatiobatch.names import harvest_id
-from spatiobatch.query import Query
-from tasks.clients import AzureClients, azure_task, found
+from spatiobatch.query import Query, Since
+from tasks.clients import AzureClients, azure_task, code_of, found
 from tasks.environment import Environment
 
+LEASE_SECONDS = 60
+"""The longest that Azure gives, short of for ever."""
+_RENEW_SECONDS = 15
 
-@dataclass(frozen=True)
-class Unfinished:
+
+class Unfinished(BaseModel):
     """A harvest that has begun."""
+
+    model_config = ConfigDict(frozen=True)
 
     harvest_id: str
     query: Query
     started: datetime
+    since: Since | None = None
+    max_items: int | None = None
+
+    def same_as(self, other: "Unfinished") -> bool:
+        """Whether both ask for the same."""
+        return (self.query, self.since, self.max_items) == (other.query, other.since, other.max_items)
 
 
-@azure_task("begin harvest")
-def begin(azure: AzureClients, environment: Environment, query: Query, scheduled: datetime | None) -> Unfinished:
-    """Begin a harvest, known by when its run was scheduled: a retry of that run goes on with the same one."""
+def wanted(
+    query: Query, scheduled: datetime | None = None, since: Since | None = None, max_items: int | None = None
+) -> Unfinished:
+    """A harvest that begins now, named by when its run was scheduled."""
     now = datetime.now(UTC)
-    harvest = Unfinished(harvest_id(scheduled or now, query.hash), query, now)
-    blob = _blob(azure, environment, query.hash)
-    known = _read(blob)
-    if known and known.harvest_id == harvest.harvest_id:
-        return known
-    document = {
-        "harvest_id": harvest.harvest_id,
-        "query": query.model_dump(mode="json"),
-        "started": harvest.started.isoformat(),
-    }
-    blob.upload_blob(json.dumps(document), overwrite=True)
-    return harvest
+    name = harvest_id(scheduled or now, query.hash)
+    return Unfinished(harvest_id=name, query=query, started=now, since=since, max_items=max_items)
 
 
-@azure_task("resume harvest")
-def resume(azure: AzureClients, environment: Environment, name: str) -> Unfinished:
-    """The unfinished harvest of that id.
+class Hold:
+    """The lease of an unfinished harvest, renewed in a thread of its own until it is let go."""
+
+    def __init__(self, blob: BlobClient, harvest: Unfinished, lease: BlobLeaseClient) -> None:
+        self.harvest = harvest
+        self._blob, self._lease = blob, lease
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+        self._thread.start()
+
+    def _renew(self) -> None:
+        while not self._over.wait(_RENEW_SECONDS):
+            try:
+                self._lease.renew()
+            except AzureError:
+                continue  # the next attempt may get through; a lease that somebody else took stays lost
+
+    def release(self) -> None:
+        """Let others at it."""
+        self._over.set()
+        self._thread.join()
+        try:
+            self._lease.release()
+        except AzureError:
+            return  # it ends by itself
+
+    def finish(self) -> None:
+        """Note that the harvest is over, whatever it has come to."""
+        self._over.set()
+        self._thread.join()
+        found(self._blob.delete_blob, lease=self._lease)
+
+
+@contextmanager
+def held(azure: AzureClients, environment: Environment, harvest: Unfinished | str) -> Iterator[Hold]:
+    """Begin a harvest, or go on with the unfinished one of the same query, or of that id; nobody else works on it.
 
     Raises:
-        NoSuchHarvestError: it is complete, another one of the same query took its place, or it never began.
+        HarvestRunningError: somebody does, and goes on for longer than `running_harvest_wait_minutes`.
+        NoSuchHarvestError: the harvest of that id is over, another one took its place, or it never began.
     """
-    known = _read(_blob(azure, environment, name.rpartition("-")[2]))
-    if known is None or known.harvest_id != name:
+    hold = hold_harvest(azure, environment, harvest)
+    try:
+        yield hold
+    finally:
+        hold.release()
+
+
+@azure_task("hold harvest")
+def hold_harvest(azure: AzureClients, environment: Environment, harvest: Unfinished | str) -> Hold:
+    """The lease of a harvest that begins, or of the unfinished one that it goes on with."""
+    name = harvest if isinstance(harvest, str) else harvest.harvest_id
+    blob = _blob(azure, environment, name.rpartition("-")[2])
+    deadline = time.monotonic() + max(LEASE_SECONDS + 5, azure.settings.running_harvest_wait_minutes * 60)
+    while True:
+        _place(blob, harvest)
+        lease = _acquire(blob, deadline)
+        if lease is not None:
+            return Hold(blob, _agree(blob, harvest, lease), lease)
+        time.sleep(azure.settings.poll_seconds)
+
+
+def _place(blob: BlobClient, harvest: Unfinished | str) -> None:
+    """See to it that there is a blob: only then there is something to lease."""
+    if isinstance(harvest, str):
+        _check_same(_read(blob), harvest)
+        return
+    try:
+        blob.upload_blob(harvest.model_dump_json(), overwrite=False)
+    except HttpResponseError as error:
+        if error.status_code not in (409, 412):  # it is there, or leased
+            raise
+
+
+def _check_same(there: Unfinished | None, name: str) -> Unfinished:
+    if there is None or there.harvest_id != name:
         raise NoSuchHarvestError(name)
-    return known
+    return there
 
 
-@azure_task("end harvest")
-def end(azure: AzureClients, environment: Environment, harvest: Unfinished) -> None:
-    """Note that a harvest is complete."""
-    found(_blob(azure, environment, harvest.query.hash).delete_blob)
+def _acquire(blob: BlobClient, deadline: float) -> BlobLeaseClient | None:
+    """The blob's lease; None while somebody else has it, or when the blob is gone.
+
+    Raises:
+        HarvestRunningError: the deadline has passed.
+    """
+    try:
+        return blob.acquire_lease(lease_duration=LEASE_SECONDS)
+    except ResourceNotFoundError:
+        return None
+    except HttpResponseError as error:
+        if code_of(error) not in ("LeaseAlreadyPresent", "LeaseIsBreakingAndCannotBeAcquired"):
+            raise
+    if time.monotonic() > deadline:
+        running = _read(blob)
+        raise HarvestRunningError(running.harvest_id if running else "of this query")
+    return None
+
+
+def _agree(blob: BlobClient, harvest: Unfinished | str, lease: BlobLeaseClient) -> Unfinished:
+    """What is harvested under the lease: what is unfinished, if it is what is asked for."""
+    there = _read(blob)
+    if isinstance(harvest, str):
+        return _check_same(there, harvest)
+    if there and there.same_as(harvest):
+        if there.harvest_id != harvest.harvest_id:
+            get_run_logger().warning("harvest %s of the same query is unfinished: it is gone on with", there.harvest_id)
+        return there
+    blob.upload_blob(harvest.model_dump_json(), overwrite=True, lease=lease)
+    return harvest
 
 
 def _blob(azure: AzureClients, environment: Environment, query_hash: str) -> BlobClient:
@@ -67,8 +171,7 @@ def _blob(azure: AzureClients, environment: Environment, query_hash: str) -> Blo
 
 def _read(blob: BlobClient) -> Unfinished | None:
     there = found(blob.download_blob)
-    if there is None:
-        return None
-    document = json.loads(there.readall())
-    started = datetime.fromisoformat(document["started"])
-    return Unfinished(document["harvest_id"], Query.model_validate(document["query"]), started)
+    try:
+        return Unfinished.model_validate_json(there.readall()) if there else None
+    except ValidationError:
+        return None  # nothing that one could go on with

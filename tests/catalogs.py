@@ -1,8 +1,13 @@
-"""Catalog folders for tests, as `--catalog` takes them."""
+"""Catalog folders for tests, as `--catalog` takes them, and what a harvest archived of one."""
 
 import json
 from pathlib import Path
 from typing import Any
+
+import zstandard
+
+DATA = Path(__file__).parent.parent.parent / "shared" / "data" / "stac"
+"""Real STAC data, where it is at hand."""
 
 
 def collection(number: int, **members: Any) -> dict[str, Any]:
@@ -37,3 +42,15 @@ def catalog_folder(folder: Path, count: int) -> Path:
 def without_links(collections: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Collections but for the links, which the server makes."""
     return [{name: value for name, value in each.items() if name != "links"} for each in collections]
+
+
+def archived(output: Path) -> dict[tuple[str, str], bytes]:
+    """Lines of the archive by collection and id; each may be there once."""
+    lines: dict[tuple[str, str], bytes] = {}
+    for file in output.glob("harvests/*/items/*/*.ndjson.zst"):
+        for line in zstandard.ZstdDecompressor().stream_reader(file.read_bytes()).read().splitlines():
+            item = json.loads(line)
+            key = item["collection"], item["id"]
+            assert key not in lines
+            lines[key] = line
+    return lines

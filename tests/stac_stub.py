@@ -13,13 +13,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from operator import eq, ge, gt, le, lt
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import zstandard
 from node_scripts import CLIENT_ID, HURRY, SCRIPTS, Answer, run
 
 Json = dict[str, Any]
 STARTED = "2026-01-01T00:00:00Z"
+STARTED_THERE = "Thu, 01 Jan 2026 00:00:00 GMT"
 FOREVER = datetime.max.replace(tzinfo=UTC)
 CONFORMANCE = {
     "sorts": "https://api.stacspec.org/v1.0.0/item-search#sort",
@@ -174,6 +175,8 @@ class Server(ThreadingHTTPServer):
         self.catalog = Catalog()
         self.blobs: dict[str, bytes] = {}
         self.written: list[str] = []
+        self.date: str | None = STARTED_THERE
+        """Its Date header."""
         self.tokens = 0
         self.asked: list[str] = []
         self.set_budget(10_000, 1)
@@ -203,8 +206,6 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/stac/conformance":
             classes = [text for name, text in CONFORMANCE.items() if getattr(catalog, name)]
             return self.send(Answer(body=json.dumps({"conformsTo": classes})))
-        if path == "/stac/search":
-            return self.send(catalog.search(from_parameters(parse_qs(urlsplit(self.path).query))))
         return self.send(catalog.item(unquote(path.removeprefix("/stac/collections/c/items/"))))
 
     def do_POST(self) -> None:
@@ -228,7 +229,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send(self, answer: Answer) -> None:
         body = answer.body.replace("{origin}", self.server.origin).encode()
-        self.send_response(answer.status)
+        self.send_response_only(answer.status)
+        if self.server.date is not None:
+            self.send_header("Date", self.server.date)
         for name, value in answer.headers.items():
             self.send_header(name, value)
         if answer.status != 304:
@@ -239,15 +242,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Stay quiet."""
-
-
-def from_parameters(parameters: dict[str, list[str]]) -> Json:
-    """A GET search as the POST search that it stands for; its CQL2 text is left unread."""
-    first = {name: values[0] for name, values in parameters.items()}
-    signs = {"+": "asc", "-": "desc"}
-    query: Json = {"collections": [first["collections"]], "limit": int(first["limit"]), "text": first["filter"]}
-    query["sortby"] = [{"field": key[1:], "direction": signs[key[0]]} for key in first["sortby"].split(",")]
-    return query | {name: first[name] for name in ("fields", "token") if name in first}
 
 
 @contextmanager

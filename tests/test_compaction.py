@@ -15,6 +15,7 @@ from spatiobatch.manifest import Layout
 from spatiobatch.names import digest
 from spatiobatch.receipts import Receipt
 from tasks.archive import shard_path
+from tasks.base import Base
 from tasks.clients import AzureClients
 from tasks.compaction import Compaction, compact
 from tasks.environment import Environment, read_environment
@@ -47,7 +48,7 @@ class Field:
 
     def compact(self, *receipts: Receipt) -> dict[str, Compaction]:
         """Have files made of shards."""
-        return compact.fn(self.azure, self.environment, self.job, self.harvest_id, receipts)
+        return compact.fn(self.azure, self.environment, self.job, self.harvest_id, receipts, Base())[0]
 
     def task_ids(self) -> list[str]:
         """The job's tasks."""

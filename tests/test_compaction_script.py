@@ -1,10 +1,12 @@
 """The script that makes stac-geoparquet of archived items: every item is a row or an exception, and nothing is lost."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -48,6 +50,20 @@ class Container(ThreadingHTTPServer):
         """Put a shard there, as a harvest leaves it."""
         packed = zstandard.ZstdCompressor().compress(b"".join(line + b"\n" for line in lines))
         self.blobs[f"{ITEMS}/{shard}.ndjson.zst"] = packed
+        ids = re.findall(r'"id": "([^"]*)"', b"\n".join(lines).decode(errors="replace"))
+        receipt = {"name": shard, "count": len(lines), "ids_hash": hash_of(*ids), "duplicates": 0}
+        told = {**receipt, "dirty": [{"id": i, "problem": "no geometry"} for i in ids], "dirty_count": len(ids)}
+        self.blobs[f"{ITEMS}/{shard}.receipt.json"] = json.dumps(told).encode()
+
+    def lines(self, shard: str) -> list[bytes]:
+        """What a shard holds now."""
+        packed = self.blobs[f"{ITEMS}/{shard}.ndjson.zst"]
+        return zstandard.ZstdDecompressor().stream_reader(packed).read().splitlines()
+
+
+def hash_of(*ids: str) -> str:
+    """The sum of the ids' SHA-256, as receipts have it."""
+    return f"{sum(int.from_bytes(sha256(name.encode()).digest()) for name in ids) % 2**256:064x}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -68,6 +84,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.blobs[name] = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.written.append(name)
         self.send(201, b"")
+
+    def do_DELETE(self) -> None:
+        name = unquote(self.path.removeprefix("/results/"))
+        self.server.written.append(f"-{name}")
+        self.send(202 if self.server.blobs.pop(name, None) else 404, b"")
 
     def send(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -133,13 +154,21 @@ Compact = Callable[..., Outcome]
 def compact(container: Container, tmp_path: Path) -> Compact:
     """Runs the script on shards of the container, without waiting between attempts."""
 
-    def start(*shards: str, command: str = HURRY, **changes: str) -> Outcome:
+    def start(
+        *shards: str,
+        command: str = HURRY,
+        harvest: str = "h",
+        base: tuple[str, ...] = (),
+        increment: bool = False,
+        **changes: str,
+    ) -> Outcome:
+        wanted = {"shards": shards or ["s1"], "base": base, "increment": increment}
         variables = {
             "RESULTS_URL": f"{container.origin}/results",
-            "HARVEST_ID": "h",
+            "HARVEST_ID": harvest,
             "AZURE_CLIENT_ID": CLIENT_ID,
             "AZURE_POD_IDENTITY_AUTHORITY_HOST": container.origin,
-            "COMPACT": json.dumps({"collection": "c", "segment": "c", "shards": shards or ["s1"]}),
+            "COMPACT": json.dumps({"collection": "c", "segment": "c", **wanted}),
             **changes,
         }
         script = str(SCRIPTS / "compact_items.py")
@@ -220,7 +249,7 @@ def test_a_null_geometry_keeps_its_row(container: Container, compact: Compact) -
 def test_a_geometry_that_is_none_is_an_exception(container: Container, compact: Compact) -> None:
     container.archive(item("a"), item("b", geometry={"type": "Blob", "coordinates": []}))
     report = compact().report
-    assert report["files"]["2020-01"] | {"bytes": 0} == {"rows": 1, "exceptions": 1, "duplicates": 0, "bytes": 0}
+    assert report["files"]["2020-01"] | {"bytes": 0} == {"rows": 1, "exceptions": 1, "bytes": 0}
     assert report["exceptions"] == [{"id": "b", "problem": "its geometry is no GeoJSON geometry"}]
 
 
@@ -229,7 +258,7 @@ def test_a_bbox_that_is_none_is_an_exception(container: Container, compact: Comp
     container.archive(item("a", bbox=bbox))
     done = compact()
     assert (done.report["exceptions"][0]["id"], done.report["exceptions_count"]) == ("a", 1)
-    assert container.written == [f"{PARQUET}/compaction.json"]
+    assert container.written == ["harvests/h/ids/c.parquet", f"{PARQUET}/compaction.json"]
 
 
 def test_heights_are_kept(container: Container, compact: Compact) -> None:
@@ -269,12 +298,109 @@ def test_items_without_a_date_have_a_file(container: Container, compact: Compact
 
 
 def test_of_an_id_in_two_shards_the_newest_version_stays(container: Container, compact: Compact) -> None:
-    container.archive(item("a", properties={"updated": "2022-01-01T00:00:00Z", "v": 1}), item("b", properties={"v": 1}))
-    container.archive(item("a", properties={"updated": "2021-01-01T00:00:00Z", "v": 2}), shard="s2")
-    container.archive(item("b", properties={"v": 2}), item("c", properties={"v": 2}), shard="s3")
+    old, new = (item("a", properties={"updated": f"202{year}-01-01T00:00:00Z"}) for year in (1, 2))
+    container.archive(new, item("b", properties={"v": 1}))
+    container.archive(old, item("d"), shard="s2")
+    container.archive(item("b", properties={"v": 2}), item("c"), shard="s3")
     done = compact("s1", "s2", "s3")
-    assert done.rows("2020-01", "id, v") == [("a", 1), ("b", 2), ("c", 2)]
-    assert (done.report["files"]["2020-01"]["rows"], done.report["files"]["2020-01"]["duplicates"]) == (3, 2)
+    assert done.rows("2020-01", "id, year(updated), v") == [
+        ("a", 2022, None), ("b", None, 2), ("c", None, None), ("d", None, None)
+    ]  # fmt: skip
+    assert done.report["cleaned"] == ["s1", "s2"]
+    assert container.lines("s1") == [new]
+    assert container.lines("s2") == [item("d")]
+
+
+def test_an_id_that_moved_to_another_month_is_in_one_file(container: Container, compact: Compact) -> None:
+    container.archive(item("a", "2020-01-01T00:00:00Z", {"updated": "2021-01-01T00:00:00Z"}))
+    container.archive(item("a", "2020-03-01T00:00:00Z", {"updated": "2022-01-01T00:00:00Z"}), shard="s2")
+    assert set(compact("s1", "s2").report["files"]) == {"2020-03"}
+    assert container.lines("s1") == []
+
+
+def test_the_receipt_of_a_shard_that_lost_an_id_tells_what_is_left(container: Container, compact: Compact) -> None:
+    older = [item("a"), item("b", "2020-01-02T00:00:00Z"), item("c", None)]
+    container.archive(*older)
+    container.archive(item("a", properties={"updated": "2022-01-01T00:00:00Z"}), shard="s2")
+    compact("s1", "s2")
+    receipt = json.loads(container.blobs[f"{ITEMS}/s1.receipt.json"])
+    assert (receipt["count"], receipt["duplicates"], receipt["ids_hash"]) == (2, 1, hash_of("b", "c"))
+    assert (receipt["min_datetime"], receipt["max_datetime"]) == ("2020-01-02T00:00:00Z", "2020-01-02T00:00:00Z")
+    assert ([told["id"] for told in receipt["dirty"]], receipt["dirty_count"]) == (["b", "c"], 2)
+    assert receipt["bytes"] == len(container.blobs[f"{ITEMS}/s1.ndjson.zst"])
+
+
+def test_a_receipt_is_away_while_its_archive_is_replaced(container: Container, compact: Compact) -> None:
+    container.archive(item("a"))
+    container.archive(item("a", properties={"updated": "2022-01-01T00:00:00Z"}), shard="s2")
+    compact("s1", "s2")
+    receipt = f"{ITEMS}/s1.receipt.json"
+    assert container.written[:3] == [f"-{receipt}", f"{ITEMS}/s1.ndjson.zst", receipt]
+
+
+def stamped(item_id: str, second: int, **members: Any) -> bytes:
+    """An item that was last written at that second of a minute."""
+    return item(item_id, properties={"_msft:ts": f"2024-01-01T00:00:{second:02}.5Z"}, **members)
+
+
+def test_a_full_harvest_tells_what_was_added_changed_and_removed(container: Container, compact: Compact) -> None:
+    container.archive(stamped("kept", 1), stamped("changed", 1), stamped("removed", 1))
+    assert compact().report["changes"] is None
+    container.archive(stamped("kept", 1), stamped("changed", 2), stamped("added", 2))
+    container.blobs = {name.replace("/h/items/", "/h2/items/"): blob for name, blob in container.blobs.items()}
+    compact(harvest="h2", base=("h",))
+    told = map(json.loads, container.blobs["harvests/h2/changes/c.ndjson"].splitlines())
+    assert {line["id"]: line["change"] for line in told} == {
+        "added": "added", "changed": "changed", "removed": "removed"
+    }  # fmt: skip
+    report = json.loads(container.blobs["harvests/h2/parquet/c/compaction.json"])
+    assert report["changes"] == {"added": 1, "changed": 1, "removed": 1}
+
+
+def test_an_increment_is_compared_with_all_that_came_before_and_removes_nothing(
+    container: Container, compact: Compact
+) -> None:
+    for harvest, base, lines in [
+        ("h", (), [stamped("a", 1), stamped("b", 1), stamped("c", 1)]),
+        ("h1", ("h",), [stamped("b", 2), stamped("d", 2)]),
+        ("h2", ("h", "h1"), [stamped("a", 1), stamped("b", 2), stamped("c", 3), stamped("e", 3)]),
+    ]:
+        container.archive(*lines)
+        container.blobs = {name.replace("/h/items/", f"/{harvest}/items/"): b for name, b in container.blobs.items()}
+        compact(harvest=harvest, base=base, increment=harvest != "h")
+    report = json.loads(container.blobs["harvests/h2/parquet/c/compaction.json"])
+    assert report["changes"] == {"added": 1, "changed": 1, "removed": 0}
+    assert b'"b"' not in container.blobs["harvests/h2/changes/c.ndjson"]
+
+
+def test_where_the_catalog_keeps_no_time_the_content_tells_versions_apart(
+    container: Container, compact: Compact
+) -> None:
+    container.archive(item("a"), item("b"))
+    compact()
+    container.archive(item("a", links=[{"rel": "self", "href": "https://elsewhere"}]), item("b", foreign=1), shard="s2")
+    container.blobs = {name.replace("/h/items/c/s2", "/h2/items/c/s1"): b for name, b in container.blobs.items()}
+    compact(harvest="h2", base=("h",))
+    assert json.loads(container.blobs["harvests/h2/changes/c.ndjson"]) == {"id": "b", "change": "changed"}
+
+
+@pytest.mark.parametrize(
+    ("properties", "changed_by"),
+    [
+        ([{"updated": "2024-01-01T00:00:00Z", "_msft:ts": "2024-01-01T00:00:00Z"}] * 2, "_msft:ts"),
+        (
+            [{"updated": "2024-01-01T00:00:00Z", "_msft:ts": "2024-01-01T00:00:00Z"}, {"updated": "2024-01-01"}],
+            "updated",
+        ),
+        ([{"updated": "2024-01-01T00:00:00Z"}, {"updated": "yesterday"}], None),
+        ([], None),
+    ],
+)
+def test_changes_can_be_asked_for_by_a_time_that_every_item_has(
+    container: Container, compact: Compact, properties: list[Json], changed_by: str | None
+) -> None:
+    container.archive(*(item(str(number), properties=some) for number, some in enumerate(properties)))
+    assert compact().report["changed_by"] == changed_by
 
 
 def test_names_that_are_taken_become_other_columns(container: Container, compact: Compact) -> None:
@@ -345,6 +471,10 @@ def test_no_items_are_an_empty_report(container: Container, compact: Compact) ->
         "exceptions": [],
         "exceptions_count": 0,
         "converted": {},
+        "cleaned": [],
+        "changed_by": None,
+        "changes": None,
+        "footprints": {"items": 0, "grids": {"2": "", "0.5": "", "0.125": ""}},
     }
 
 
@@ -394,6 +524,7 @@ def test_sample_catalogs_are_held_whole(container: Container, compact: Compact, 
     packed = (DATA / f"{collection}.ndjson.zst").read_bytes()
     with zstandard.ZstdDecompressor().stream_reader(packed) as reader:
         archived = {item["id"]: item for item in map(json.loads, reader.read().splitlines())}
+    container.archive()
     container.blobs[f"{ITEMS}/s1.ndjson.zst"] = packed
     done = compact()
     files = done.report["files"].values()
@@ -415,3 +546,60 @@ def kept(there: object, back: object) -> bool:
     if isinstance(there, list) and isinstance(back, list):
         return len(there) == len(back) and all(map(kept, there, back))
     return there == back
+
+
+def cells(report: Json, degrees: str) -> dict[tuple[float, float], int]:
+    """Items by the south-western corner of each cell that footprints touch."""
+    size = float(degrees)
+    numbers = (map(int, cell.split(",")) for cell in report["footprints"]["grids"][degrees].split())
+    return {(column * size - 180, row * size - 90): items for column, row, items in numbers}
+
+
+def polygon(west: float, south: float, east: float, north: float) -> list[Any]:
+    """Coordinates of a box."""
+    return [[[west, south], [east, south], [east, north], [west, north], [west, south]]]
+
+
+def test_footprints_are_counted_in_every_cell_that_they_touch(container: Container, compact: Compact) -> None:
+    container.archive(item("a", bbox=[0.5, 0.5, 2.5, 1.5]), item("b", bbox=[2, 0, 4, 2]))
+    report = compact().report
+    assert report["footprints"]["items"] == 2
+    assert cells(report, "2") == {(0, 0): 1, (2, 0): 2}
+    assert len(cells(report, "0.5")) == 4 * 2 + 4 * 4 - 2
+
+
+def test_a_footprint_across_the_antimeridian_is_not_smeared_over_the_globe(
+    container: Container, compact: Compact
+) -> None:
+    parts = {"type": "MultiPolygon", "coordinates": [polygon(178, 0, 180, 2), polygon(-180, 0, -178, 2)]}
+    container.archive(
+        item("west above east", bbox=[179, 0, -179, 2]),
+        item("from edge to edge", bbox=[-180, 0, 180, 2], geometry=parts),
+        item("without a box", bbox=..., geometry=parts),
+    )
+    assert cells(compact().report, "2") == {(178, 0): 3, (-180, 0): 3}
+
+
+def test_an_item_that_nobody_can_place_is_on_no_map(container: Container, compact: Compact) -> None:
+    container.archive(
+        item("nowhere", bbox=..., geometry=None), item("beyond", bbox=[0, 95, 1, 96]), item("there", geometry=None)
+    )
+    footprints = compact().report["footprints"]
+    assert footprints["items"] == 1
+    assert footprints["grids"] == {"2": "90,46,1", "0.5": "363,185,1", "0.125": "1452,740,1"}
+
+
+def test_a_footprint_counts_once_in_its_newest_version(container: Container, compact: Compact) -> None:
+    container.archive(item("a", properties={"updated": "2020-01-01T00:00:00Z"}))
+    container.archive(item("a", properties={"updated": "2021-01-01T00:00:00Z"}, bbox=[9, 9, 9, 9]), shard="s2")
+    assert cells(compact("s1", "s2").report, "2") == {(8, 8): 1}
+
+
+def test_footprints_everywhere_keep_the_report_small(container: Container, compact: Compact) -> None:
+    spots = [(x * 7 % 360 - 180, x * 11 % 179 - 90) for x in range(6000)]
+    globe = item("globe", bbox=[-180, -90, 180, 90], geometry=None)
+    container.archive(globe, *(item(f"i{x}-{y}-{n}", bbox=[x, y, x + 1, y + 1]) for n, (x, y) in enumerate(spots)))
+    done = compact()
+    grids = done.report["footprints"]["grids"]
+    assert {degrees: len(grid.split()) for degrees, grid in grids.items()} == {"2": 16_200}
+    assert len(done.container.blobs[f"{PARQUET}/compaction.json"]) < 250_000

@@ -168,24 +168,16 @@ def test_so_many_items_and_no_more(server: Server, harvesting: Harvest) -> None:
     assert (done.receipt["verified"], done.receipt["remainder"]) == (True, None)
 
 
-def test_a_filter_as_json_narrows_both_looks(server: Server, harvesting: Harvest) -> None:
+def test_a_filter_narrows_both_looks(server: Server, harvesting: Harvest) -> None:
     server.catalog.bodies = [item(n, kind="even" if n % 2 == 0 else "odd") for n in range(30)]
     done = harvesting(filter={"op": "=", "args": [{"property": "kind"}, "odd"]}, start="2020-01-10T00:00:00Z")
     assert done.ids == [f"i{n:05}" for n in range(9, 30, 2)]
     assert done.receipt["verified"]
 
 
-def test_a_filter_as_text_goes_by_get(server: Server, harvesting: Harvest) -> None:
-    server.catalog.bodies = [item(n) for n in range(5)]
-    assert len(harvesting(filter="eo:cloud_cover < 10", start="2020-01-01T00:00:00Z").ids) == 5
-    first, probe = server.catalog.searches[:2]
-    assert first["text"] == "(datetime >= TIMESTAMP('2020-01-01T00:00:00Z')) AND (eo:cloud_cover < 10)"
-    assert "id > 'i00004'" in probe["text"]
-
-
 def test_a_filter_that_the_service_cannot_apply_ends_with_5(server: Server, harvesting: Harvest) -> None:
     server.catalog.filters = False
-    finished = harvesting(filter="a = 1").finished
+    finished = harvesting(filter={"op": "=", "args": [{"property": "a"}, 1]}).finished
     assert finished.returncode == 5
     assert "CQL2" in finished.stderr
 
@@ -224,6 +216,32 @@ def test_what_arrived_meanwhile_is_told_apart(server: Server, harvesting: Harves
     done = harvesting()
     assert (len(done.ids), done.receipt["verified"]) == (15, True)
     assert done.receipt["verification"]["arrived"] == ["i03000"]
+
+
+def test_what_came_before_the_catalogs_own_clock_began_is_no_arrival(server: Server, harvesting: Harvest) -> None:
+    early = item(5, updated="2026-01-01T00:09:59Z")
+    server.date = "Thu, 01 Jan 2026 00:10:00 GMT"
+    server.catalog.bodies = [*(item(n) for n in range(5)), early]
+
+    def skip(page: Page) -> None:
+        if not page.second_look:
+            page.bodies[:] = [body for body in page.bodies if body != early]
+
+    server.catalog.twist = skip
+    done = harvesting()
+    assert done.receipt["verification"]["arrived"] == []
+    assert (done.lines, done.receipt["verified"]) == (server.catalog.bodies, True)
+
+
+@pytest.mark.parametrize(
+    ("date", "asked"),
+    [("Thu, 01 Jan 2026 00:10:00 GMT", "2026-01-01T00:10:00Z"), (None, None), ("soon", None)],
+)
+def test_the_receipt_tells_the_catalogs_time(
+    server: Server, harvesting: Harvest, date: str | None, asked: str | None
+) -> None:
+    server.date = date
+    assert harvesting().receipt["asked"] == asked
 
 
 def test_what_was_deleted_meanwhile_stays_archived(server: Server, harvesting: Harvest) -> None:

@@ -29,6 +29,7 @@ from spatiobatch.query import query_from
 from spatiobatch.receipts import Receipt, total
 from spatiobatch.shards import Plan, Shard
 from tasks import archive, items, pace, storage
+from tasks.base import Base
 from tasks.clients import AzureClients
 from tasks.environment import Environment, read_environment
 from tasks.job import close_job, open_job
@@ -96,7 +97,8 @@ class Field:
 
     def settle(self, plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
         """The manifest."""
-        return items.settle.fn(self.azure, self.environment, self.job, self.harvest_id, plan, receipts)
+        compacted = ({}, list(receipts))
+        return items.settle.fn(self.azure, self.environment, self.job, self.harvest_id, plan, compacted, Base())
 
     def task_ids(self) -> list[str]:
         """The job's tasks."""

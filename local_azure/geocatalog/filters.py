@@ -3,6 +3,8 @@
 Follows https://docs.ogc.org/is/21-065r2/21-065r2.html in the reading of pgstac: `datetime` and
 `start_datetime` are the start of an item's range, `end_datetime` is its end, and the temporal
 operators compare the whole range. Arithmetic, arrays and functions other than CASEI are refused.
+Difference: `created`, `updated` and `_msft:ts` are moments here. Pgstac compares them as text, and
+refuses a timestamp, unless the catalog declares them as date-times among its queryables.
 """
 
 import json
