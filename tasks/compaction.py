@@ -108,7 +108,8 @@ def compact(
         TaskFailedError: a collection could not be compacted.
         HarvestError: items of a collection are neither in its files nor listed as exceptions.
     """
-    there = {task.id: task for task in azure.batch(environment.batch_endpoint).list_tasks(job)}
+    listed = azure.batch(environment.batch_endpoint).list_tasks(job, select=["id", "state", "executionInfo"])
+    there = {task.id: task for task in listed}
     collections = _by_collection(receipts, base)
     chosen = {collection: _task_id(collection, held, base, there) for collection, held in collections.items()}
     wanted = [

@@ -39,7 +39,7 @@ class Unfinished(BaseModel):
 
     def serves(self, asked: "Unfinished") -> bool:
         """Whether its end is what is asked for: a full harvest is more than an increment, not the other way round."""
-        same = (self.query, self.max_items) == (asked.query, asked.max_items)
+        same = (self.query.hash, self.max_items) == (asked.query.hash, asked.max_items)
         return same and (self.since is None or asked.since is not None)
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from benchmarks.fair_use import Call, Phase
 from benchmarks.results import Result, json_lines, medians
 
 
@@ -31,3 +32,10 @@ def test_a_missed_bound_is_said(bounds: dict[str, float], said: str) -> None:
 def test_a_result_is_a_line_of_json() -> None:
     lines = json_lines([Result("ours", 5, "theirs", 10, "items/s", at_least=0.6)] * 2).splitlines()
     assert [json.loads(line)["ratio"] for line in lines] == [0.5, 0.5]
+
+
+def test_a_pace_is_taken_while_all_slots_are_occupied_and_without_the_second_client() -> None:
+    calls = [Call(tenth / 10, 200, other) for tenth in range(200) for other in (False, True)]
+    phase = Phase(10, calls, occupied=[(0, 8), (9, 10), (12, 20)], lost=0)
+    assert phase.steady == 10
+    assert phase.pace(5, 1) == 20
