@@ -1,12 +1,13 @@
 """Harvest a catalog on the nodes, and keep what they bring."""
 
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import PositiveFloat, PositiveInt
 
-from spatiobatch.manifest import Harvest, Layout
+from spatiobatch.manifest import Harvest, Layout, Manifest
 from spatiobatch.output import check_output
 from spatiobatch.query import Content, Query, Runtime, Since, check_since
 from spatiobatch.receipts import Receipt
@@ -14,10 +15,10 @@ from spatiobatch.settings import ScriptAccess, load_settings
 from spatiobatch.shards import Plan, Verify
 from tasks.archive import download, publish_latest
 from tasks.base import read_base
-from tasks.clients import AzureClients
+from tasks.clients import AzureClients, attempted
 from tasks.collections import TASK_ID, collections_task, manifest_of, parse_collections
 from tasks.compaction import compact
-from tasks.environment import read_environment
+from tasks.environment import Environment, read_environment
 from tasks.items import harvest_items, incomplete, settle, slots
 from tasks.job import batch_job, submit_tasks, wait_for_tasks
 from tasks.logs import read_logs
@@ -25,7 +26,7 @@ from tasks.picture import keep_picture
 from tasks.results import harvest_files, publish
 from tasks.summary import summarise
 from tasks.sweep import sweep_jobs
-from tasks.unfinished import held, wanted
+from tasks.unfinished import Unfinished, held, wanted
 
 
 @flow(name="harvest", flow_run_name="harvest {query.content}")
@@ -65,33 +66,38 @@ def harvest(
     begun = flow_run.scheduled_start_time
 
     with held(azure, environment, resume or wanted(query, begun, since, max_items)) as hold:
-        going = hold.harvest
-        name, query, receipts, picture = going.harvest_id, going.query, list[Receipt](), None
-        asking = collections_task(azure, environment, name, runtime)
-        with batch_job(azure, environment, f"harvest-{name}") as job:
-            submit_tasks(azure, environment, job, [asking])
-            ended = wait_for_tasks(azure, environment, job, expected=1)
-            logs = read_logs(azure, environment, job, ended[0], Layout(name).logs(TASK_ID))
-            collections = parse_collections(logs.stdout, query)
-            if query.content is Content.items:
-                base = read_base(azure, environment, going)
-                how = {"parallel": slots(settings), "verify": verify, "max_items": going.max_items}
-                plan = Plan.of(collections, query, going.started, changed=base.conditions(), **how)
-                receipts = harvest_items(azure, environment, job, name, plan)
-                reports, receipts = compact(azure, environment, job, name, receipts, base)
-                manifest = settle(azure, environment, job, name, plan, (reports, receipts), base)
-                picture = keep_picture(azure, environment, manifest, reports)
-            else:
-                manifest = manifest_of(collections, query, name, going.started, ended)
-
+        collections, manifest, receipts, picture = _gather(azure, environment, hold.harvest, runtime, verify)
         archive = publish(azure, environment, harvest_files(collections, manifest))
-        written = download(azure, environment, name, receipts, output) if output else None
+        written = download(azure, environment, manifest.harvest_id, receipts, output) if output else None
         artifact = summarise(manifest, collections, archive, picture)
         problem = incomplete(manifest, archive, verify)
         if not problem and not manifest.max_items:
             publish_latest(azure, environment, manifest)
         hold.finish()
-    sweep_jobs(azure, environment, return_state=True)  # whatever comes of it, the harvest is done
+    attempted(sweep_jobs, azure, environment)  # whatever comes of it, the harvest is done
     if problem:
         raise problem
     return Harvest(manifest, collections, archive, artifact, written)
+
+
+def _gather(
+    azure: AzureClients, environment: Environment, going: Unfinished, runtime: Runtime, verify: Verify
+) -> tuple[list[dict[str, Any]], Manifest, list[Receipt], str | None]:
+    """What the nodes bring: collections, the manifest and, of items, receipts and the picture's path."""
+    name, query = going.harvest_id, going.query
+    with batch_job(azure, environment, f"harvest-{name}") as job:
+        submit_tasks(azure, environment, job, [collections_task(azure, environment, name, runtime)])
+        ended = wait_for_tasks(azure, environment, job, expected=1)
+        asked = next(task for task in ended if task.id == TASK_ID)  # a run before may have left others there
+        logs = read_logs(azure, environment, job, asked, Layout(name).logs(TASK_ID))
+        collections = parse_collections(logs.stdout, query)
+        if query.content is Content.collections:
+            return collections, manifest_of(collections, query, name, going.started, ended), [], None
+
+        base = read_base(azure, environment, going)
+        how = {"parallel": slots(azure.settings), "verify": verify, "max_items": going.max_items}
+        plan = Plan.of(collections, query, going.started, changed=base.conditions(), **how)
+        receipts = harvest_items(azure, environment, job, name, plan)
+        reports, receipts = compact(azure, environment, job, name, receipts, base)
+        manifest = settle(azure, environment, job, name, plan, (reports, receipts), base)
+        return collections, manifest, receipts, keep_picture(azure, environment, manifest, reports)

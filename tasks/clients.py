@@ -142,6 +142,17 @@ def azure_task(name: str, retries: int = 4) -> Callable[[Callable[P, R]], Task[P
     )
 
 
+def attempted(step: Task[P, R], *arguments: P.args, **keywords: P.kwargs) -> State[R]:
+    """The state that a step ends in, if it is none that the run depends on; what ends the run, as Ctrl-C does, goes on.
+
+    Prefect takes both for a state to return.
+    """
+    state: State[R] = step(*arguments, return_state=True, **keywords)
+    if state.is_crashed():
+        state.result()
+    return state
+
+
 def code_of(error: HttpResponseError) -> str:
     """The service's error code, from whichever envelope it came in."""
     inner = getattr(error, "error_code", None) or getattr(error.error, "code", None)

@@ -26,7 +26,7 @@ from prefect.logging import get_run_logger
 
 from spatiobatch.errors import HarvestError, JobEndedError
 from spatiobatch.names import MANAGED_BY, job_id
-from tasks.clients import AzureClients, azure_task, code_of
+from tasks.clients import AzureClients, attempted, azure_task, code_of
 from tasks.environment import Environment
 from tasks.node_watch import NodeWatch
 
@@ -49,7 +49,7 @@ def batch_job(azure: AzureClients, environment: Environment, purpose: str) -> It
     try:
         yield job
     finally:
-        closed = close_job(azure, environment, job, return_state=True)
+        closed = attempted(close_job, azure, environment, job)
         if not closed.is_completed():
             minutes = azure.settings.job_wall_clock_minutes
             get_run_logger().warning(

@@ -8,7 +8,7 @@ from prefect.artifacts import create_image_artifact
 from prefect.logging import get_run_logger
 
 from spatiobatch.manifest import Layout, Manifest
-from tasks.clients import AzureClients, azure_task
+from tasks.clients import AzureClients, attempted, azure_task
 from tasks.compaction import Compaction
 from tasks.environment import Environment
 from tasks.picture.density import density_of
@@ -28,7 +28,7 @@ def keep_picture(
     """
     if not compactions:
         return None
-    state = draw_picture(azure, environment, manifest, compactions, return_state=True)
+    state = attempted(draw_picture, azure, environment, manifest, compactions)
     if state.is_completed():
         return state.result()
     get_run_logger().warning("The harvest goes on without a picture: %s", state.message)
