@@ -79,10 +79,13 @@ class Hold:
             return  # it ends by itself
 
     def finish(self) -> None:
-        """Note that the harvest is over, whatever it has come to."""
+        """Note that the harvest is over, whatever it has come to; unnoted, the next run finds it done."""
         self._over.set()
         self._thread.join()
-        found(self._blob.delete_blob, lease=self._lease)
+        try:
+            found(self._blob.delete_blob, lease=self._lease)
+        except AzureError as error:
+            get_run_logger().warning("harvest %s still counts as unfinished: %s", self.harvest.harvest_id, error)
 
 
 @contextmanager

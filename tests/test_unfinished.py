@@ -119,6 +119,17 @@ def test_a_run_that_died_is_followed_within_a_minute(
     assert time.monotonic() - begun < 20
 
 
+def test_a_run_that_lost_its_hold_leaves_the_harvest_to_who_has_it(
+    provisioned: Site, environment: Environment, query: Query
+) -> None:
+    first = begin(provisioned, environment, wanted(query, EARLIER))
+    first._lease.break_lease(0)
+    with held(provisioned.azure, environment, wanted(query, LATER)) as second:
+        first.finish()
+        assert second.harvest == first.harvest
+        second.finish()
+
+
 def test_an_unreadable_note_is_replaced(provisioned: Site, environment: Environment, query: Query) -> None:
     blob = unfinished._blob(provisioned.azure, environment, query.hash)
     blob.upload_blob("{", overwrite=True)
