@@ -62,7 +62,7 @@ def run(checkout: Path, *arguments: str, **variables: str) -> tuple[int, str, st
         (["harvest", "--datetime", "2024-02-01/2024-01-01"], "datetime: the interval ends"),
         (["harvest", "--content", "items", "--filter", "a = = 3"], "filter: 'a = = 3' is no CQL2 from character 5 on"),
         (["harvest", "--since", "last"], "Only items have changes to ask for"),
-        (["harvest", "--content", "items", "--since", "yesterday"], "'yesterday' is not 'last'"),
+        (["harvest", "--content", "items", "--since", "yesterday"], "'yesterday' is not one of 'last'"),
         (["harvest", "--max-items", "0"], "Invalid value for '--max-items'"),
         (["--environment", "nowhere.toml", "harvest"], "/nowhere.toml: name one of deployments/*.toml."),
         (["harvest", "--environment", "nowhere.toml"], "/nowhere.toml: name one of deployments/*.toml."),
