@@ -28,7 +28,9 @@ from conftest import running_azure
 if TYPE_CHECKING:
     from spatiobatch.changes import Change
     from spatiobatch.manifest import Harvest
+    from spatiobatch.query import Query
     from tasks.clients import AzureClients
+    from tasks.environment import Environment
 
 QUICK = {"poll_seconds": "0.1", "pool_nodes": "1", "grant_timeout_minutes": "0.5", "node_timeout_minutes": "1"}
 """Settings that spare tests the waiting."""
@@ -174,3 +176,22 @@ def site(shared_site: Site, request: pytest.FixtureRequest) -> Site:
     from spatiobatch.names import digest
 
     return shared_site.with_(resource_group=f"test-{digest(request.node.name, 8)}")
+
+
+@pytest.fixture
+def environment(provisioned: Site) -> "Iterator[Environment]":
+    """What a module's own `provisioned` site has built, for steps that are called outside of a run."""
+    from prefect.logging import disable_run_logger
+
+    from tasks.environment import read_environment
+
+    with provisioned.environment(), disable_run_logger():
+        yield read_environment.fn(provisioned.azure)
+
+
+@pytest.fixture
+def query(request: pytest.FixtureRequest) -> "Query":
+    """A query of items that no other test has."""
+    from spatiobatch.query import query_from
+
+    return query_from(content="items", collections=(request.node.name,))

@@ -7,11 +7,10 @@ import pytest
 from azure.batch import BatchClient
 from azure.batch.models import BatchJobCreateOptions, BatchPoolInfo
 from flow_runs import Site, running_site
-from prefect.logging import disable_run_logger
 
-from spatiobatch.query import Query, query_from
+from spatiobatch.query import Query
 from tasks import sweep
-from tasks.environment import Environment, read_environment
+from tasks.environment import Environment
 from tasks.job import open_job
 from tasks.unfinished import hold_harvest, wanted
 
@@ -26,20 +25,8 @@ def provisioned(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) 
 
 
 @pytest.fixture
-def environment(provisioned: Site) -> Iterator[Environment]:
-    with provisioned.environment(), disable_run_logger():
-        yield read_environment.fn(provisioned.azure)
-
-
-@pytest.fixture
 def batch(provisioned: Site, environment: Environment) -> BatchClient:
     return provisioned.azure.batch(environment.batch_endpoint)
-
-
-@pytest.fixture
-def query(request: pytest.FixtureRequest) -> Query:
-    """A query that no other test has."""
-    return query_from(content="items", collections=(request.node.name,))
 
 
 @pytest.fixture

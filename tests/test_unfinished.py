@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 from flow_runs import Site, running_site
-from prefect.logging import disable_run_logger
 
 from spatiobatch.errors import HarvestRunningError, NoSuchHarvestError
-from spatiobatch.query import Query, Since, query_from
+from spatiobatch.query import Query, Since
 from tasks import unfinished
-from tasks.environment import Environment, read_environment
+from tasks.environment import Environment
 from tasks.unfinished import Unfinished, held, wanted
 
 EARLIER, LATER = datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC)
@@ -23,18 +22,6 @@ def provisioned(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) 
     with running_site(tmp_path_factory.mktemp("unfinished")) as site:
         site.provision()
         yield site
-
-
-@pytest.fixture
-def environment(provisioned: Site) -> Iterator[Environment]:
-    with provisioned.environment(), disable_run_logger():
-        yield read_environment.fn(provisioned.azure)
-
-
-@pytest.fixture
-def query(request: pytest.FixtureRequest) -> Query:
-    """A query that no other test has."""
-    return query_from(content="items", collections=(request.node.name,))
 
 
 def begin(site: Site, environment: Environment, harvest: Unfinished | str) -> unfinished.Hold:
