@@ -24,12 +24,22 @@ from tasks.job import batch_job, submit_tasks, wait_for_tasks
 from tasks.logs import read_logs
 from tasks.picture import keep_picture
 from tasks.results import harvest_files, publish
+from tasks.shard_table import tell_of_shards
 from tasks.summary import summarise
 from tasks.sweep import sweep_jobs
 from tasks.unfinished import Unfinished, held, wanted
 
 
-@flow(name="harvest", flow_run_name="harvest {query.content}")
+def _run_name() -> str:
+    """What a run is called in Prefect's UI."""
+    asked = flow_run.parameters
+    if asked.get("resume"):
+        return f"resume {asked['resume']}"
+    changes = "changes of " if asked.get("since") else ""
+    return f"harvest {changes}{Query.model_validate(asked.get('query') or {}).title}"
+
+
+@flow(name="harvest", flow_run_name=_run_name)
 def harvest(
     query: Query = Query(),  # noqa: B008  # frozen; the form in Prefect's UI shows its fields
     runtime: Runtime = Runtime.python,
@@ -99,5 +109,6 @@ def _gather(
         plan = Plan.of(collections, query, going.started, changed=base.conditions(), **how)
         receipts = harvest_items(azure, environment, job, name, plan)
         reports, receipts = compact(azure, environment, job, name, receipts, base)
+        tell_of_shards(azure, environment, job, name, receipts)
         manifest = settle(azure, environment, job, name, plan, (reports, receipts), base)
         return collections, manifest, receipts, keep_picture(azure, environment, manifest, reports)

@@ -5,6 +5,7 @@ import json
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
+from textwrap import shorten
 from typing import Annotated, Any, Self
 
 import cql2
@@ -158,6 +159,22 @@ class Query(BaseModel):
     def cql2(self) -> JsonValue:
         """The filter in CQL2's JSON form; None where there is none."""
         return _expression(self.filter).to_json() if self.filter else None
+
+    @property
+    def title(self) -> str:
+        """The question on a line, such as `items of naip, 2024-01-01/.., within -10.5,35,5,44`."""
+        parts = [f"{self.content} of {', '.join(self.collections[:3]) or 'all collections'}"]
+        if len(self.collections) > 3:
+            parts[0] += f" and {len(self.collections) - 3} more"
+        if self.content is Content.collections:
+            parts[0] = parts[0].removesuffix(" of all collections")
+        if self.datetime:
+            parts.append(self.datetime.replace("T00:00:00Z", ""))
+        if self.bbox:
+            parts.append(f"within {','.join(f'{degrees:g}' for degrees in self.bbox)}")
+        if self.filter:
+            parts.append(f"where {shorten(self.filter, 80, placeholder='…')}")
+        return ", ".join(parts)
 
     @property
     def hash(self) -> str:

@@ -22,13 +22,14 @@ from spatiobatch.manifest import Kind, Layout, Manifest
 from spatiobatch.names import path_segment
 from spatiobatch.receipts import Receipt
 from tasks.clients import AzureClients, azure_task, found
-from tasks.environment import Environment
-from tasks.pace import MOST_READERS
+from tasks.environment import Environment, results
 
 LATEST = "latest.json"
 _RECEIPT = ".receipt.json"
 _ARRIVING_SECONDS = 5
 _LATEST_ATTEMPTS = 10
+MOST_READERS = 10
+"""Blobs that are read at once, over as many connections as the SDK's transport keeps."""
 _DOWNLOADS = 4
 """Files at once; of each, the SDK holds up to 32 MB in memory."""
 
@@ -36,10 +37,6 @@ _DOWNLOADS = 4
 def shard_path(collection: str, name: str) -> str:
     """Where a shard's items and its receipt are, below the harvest and before their suffixes."""
     return f"items/{path_segment(collection)}/{name}"
-
-
-def _results(azure: AzureClients, environment: Environment) -> ContainerClient:
-    return azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
 
 
 @azure_task("read receipts")
@@ -50,7 +47,7 @@ def read_receipts(
 
     One that cannot be read is none, so that its shard is harvested again.
     """
-    container = _results(azure, environment)
+    container = results(azure, environment)
     names = {receipt.name for receipt in known}
     listed = container.list_blob_names(name_starts_with=f"{Layout(harvest_id).root}/items/")
     paths = [path for path in listed if path.endswith(_RECEIPT) and _shard_of(path) not in names]
@@ -86,7 +83,7 @@ def discard_receipts(
     azure: AzureClients, environment: Environment, harvest_id: str, receipts: Iterable[Receipt]
 ) -> None:
     """Have shards owed again."""
-    container, root = _results(azure, environment), Layout(harvest_id).root
+    container, root = results(azure, environment), Layout(harvest_id).root
     for receipt in receipts:
         found(container.delete_blob, f"{root}/{shard_path(receipt.collection, receipt.name)}{_RECEIPT}")
 
@@ -110,7 +107,7 @@ def download(
     Raises:
         OutputError: the folder cannot be written, or a name would leave it.
     """
-    container, layout = _results(azure, environment), Layout(harvest_id)
+    container, layout = results(azure, environment), Layout(harvest_id)
     items = {
         f"{layout.root}/{shard_path(receipt.collection, receipt.name)}{suffix}"
         for receipt in counted
@@ -149,7 +146,7 @@ def publish_latest(azure: AzureClients, environment: Environment, manifest: Mani
     Raises:
         ServiceError: others were first, ten times in a row.
     """
-    blob = _results(azure, environment).get_blob_client(LATEST)
+    blob = results(azure, environment).get_blob_client(LATEST)
     for _ in range(_LATEST_ATTEMPTS):
         try:
             return _replace(blob, manifest)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob import ContainerClient
 
 from spatiobatch.errors import ConfigurationError, NotProvisionedError, ProvisioningError
 from spatiobatch.settings import Settings
@@ -50,6 +51,11 @@ def read_environment(azure: AzureClients) -> Environment:
         identity_id=identity_id,
         client_id=client_id,
     )
+
+
+def results(azure: AzureClients, environment: Environment) -> ContainerClient:
+    """The container that harvests are kept in."""
+    return azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
 
 
 def pool_metadata(blob_endpoint: str, geocatalog: str) -> dict[str, str]:

@@ -27,12 +27,13 @@ from tasks.archive import Arriving, discard_receipts, read_receipts, shard_path
 from tasks.base import Base
 from tasks.clients import AzureClients, azure_task
 from tasks.compaction import Compacted, Compaction
-from tasks.environment import Environment
+from tasks.environment import Environment, results
 from tasks.job import submit_tasks
 from tasks.logs import check_succeeded
 from tasks.node_task import node_task, results_url
 from tasks.node_watch import NodeWatch
-from tasks.pace import Budget, Progress
+from tasks.pace import Budget
+from tasks.progress import Progress
 
 SCRIPT = "harvest_items.py"
 Watcher = Budget | Progress | NodeWatch | Arriving
@@ -74,23 +75,34 @@ def harvest_items(
     The first round submits nothing: it waits for what an earlier run of the same harvest left running. Shards of which
     two looks at the ids differ, and nothing explains it, are harvested a second time.
     """
-    receipts = run_round(azure, environment, job, harvest_id, [], [])
-    receipts = _until_covered(azure, environment, job, harvest_id, plan, receipts)
+    progress = Progress(results(azure, environment), Layout(harvest_id).root)
+    receipts = run_round(azure, environment, job, harvest_id, [], [], progress)
+    receipts = _until_covered(azure, environment, job, harvest_id, plan, receipts, progress)
     doubtful = [receipt for receipt in receipts if total([receipt]).unsettled]
     if doubtful:
         get_run_logger().warning("%s shards differ from a second look, and are harvested again", len(doubtful))
         discard_receipts(azure, environment, harvest_id, doubtful)
         settled = [receipt for receipt in receipts if receipt not in doubtful]
-        receipts = _until_covered(azure, environment, job, harvest_id, plan, settled)
+        receipts = _until_covered(azure, environment, job, harvest_id, plan, settled, progress)
     return plan.counted(receipts)
 
 
 def _until_covered(
-    azure: AzureClients, environment: Environment, job: str, harvest_id: str, plan: Plan, receipts: list[Receipt]
+    azure: AzureClients,
+    environment: Environment,
+    job: str,
+    harvest_id: str,
+    plan: Plan,
+    receipts: list[Receipt],
+    progress: Progress,
 ) -> list[Receipt]:
     shards = list[Shard]()
     while shards := plan.owed(receipts, shards):
-        receipts = run_round(azure, environment, job, harvest_id, shards, receipts)
+        collections = len({shard.collection for shard in shards})
+        get_run_logger().info("a round of %s shards in %s collections begins", f"{len(shards):,}", collections)
+        receipts = run_round(azure, environment, job, harvest_id, shards, receipts, progress)
+        items = total(plan.counted(receipts)).items
+        get_run_logger().info("the round is over: %s shards and %s items so far", f"{len(receipts):,}", f"{items:,}")
     return receipts
 
 
@@ -102,6 +114,7 @@ def run_round(
     harvest_id: str,
     shards: Sequence[Shard],
     receipts: Sequence[Receipt],
+    progress: Progress,
 ) -> list[Receipt]:
     """Submit shards, wait for every task of the job, and return all receipts that there are then.
 
@@ -119,16 +132,14 @@ def run_round(
     tried = [(shard, [there[name] for name in _task_ids(shard) if name in there]) for shard in shards]
     _judge(azure, environment, job, harvest_id, [tasks for _, tasks in tried])
     wanted = [(_task_ids(shard)[len(tasks)], shard) for shard, tasks in tried if all(map(_completed, tasks))]
-    container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
-    root = Layout(harvest_id).root
-    budget = Budget(container, root, azure.settings.requests_per_second)
+    budget = Budget(results(azure, environment), Layout(harvest_id).root, azure.settings.requests_per_second)
     if wanted:
         budget.share(min(len(wanted), slots(azure.settings)))
         submit_tasks.fn(azure, environment, job, item_tasks(azure, environment, harvest_id, wanted))
     submitted = {shard.name for shard in shards}
     known = [receipt for receipt in receipts if receipt.name not in submitted]
     arriving = Arriving(azure, environment, harvest_id, known)
-    watching = (budget, Progress(container, root), NodeWatch(batch, azure.settings.pool), arriving)
+    watching = (budget, progress, NodeWatch(batch, azure.settings.pool), arriving)
     _wait(batch, azure.settings, job, len(there) + len(wanted), watching)
     return read_receipts.fn(azure, environment, harvest_id, arriving.receipts)
 

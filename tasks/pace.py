@@ -1,16 +1,9 @@
-"""What a running round is told and asked while it runs: its request budget, and how far it is."""
+"""The request budget of a running round."""
 
 import json
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 from azure.batch.models import BatchTaskCounts
-from azure.storage.blob import BlobProperties, ContainerClient
-from prefect.logging import get_run_logger
-
-_PROGRESS_SECONDS = 5
-MOST_READERS = 10
-"""Blobs that are read at once, over as many connections as the SDK's transport keeps."""
+from azure.storage.blob import ContainerClient
 
 
 class Budget:
@@ -37,37 +30,3 @@ class Budget:
         self._seen = counts.running
         if counts.running > self._shared_by or (steady and 0 < counts.running < self._shared_by):
             self.share(counts.running)
-
-
-class Progress:
-    """Tells every few seconds how far a harvest is, from what its tasks write."""
-
-    def __init__(self, container: ContainerClient, root: str) -> None:
-        self._container = container
-        self._folder = f"{root}/control/progress/"
-        self._read: dict[str, tuple[str, dict[str, int]]] = {}
-        self._next_look = 0.0
-
-    def look(self, counts: BatchTaskCounts) -> None:
-        """Say it if some seconds have passed."""
-        if time.monotonic() < self._next_look:
-            return
-        self._next_look = time.monotonic() + _PROGRESS_SECONDS
-        self._refresh()
-        items, pages = (sum(progress[key] for _, progress in self._read.values()) for key in ("items", "pages"))
-        tasks = f"{counts.completed} tasks are done, {counts.running} running, {counts.active} waiting"
-        get_run_logger().info(f"{tasks}; {items:,} items on {pages:,} pages")
-
-    def _refresh(self) -> None:
-        """Read what has changed since the last look."""
-        changed = [
-            blob
-            for blob in self._container.list_blobs(name_starts_with=self._folder)
-            if self._read.get(blob.name, ("",))[0] != blob.etag
-        ]
-        with ThreadPoolExecutor(MOST_READERS) as readers:
-            for blob, progress in zip(changed, readers.map(self._progress, changed), strict=True):
-                self._read[blob.name] = (blob.etag, progress)
-
-    def _progress(self, blob: BlobProperties) -> dict[str, int]:
-        return {"items": 0, "pages": 0, **json.loads(self._container.download_blob(blob.name).readall())}

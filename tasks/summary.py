@@ -5,8 +5,9 @@ Prefect enforces no size, but its UI stalls on large artifacts: they stop below 
 
 import json
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -18,7 +19,7 @@ _MOST_ROWS = 500
 _MOST_BYTES = 90_000
 _LONGEST_CELL = 120
 
-
+R = TypeVar("R")
 Row = dict[str, str]
 
 
@@ -63,14 +64,14 @@ def summarise(manifest: Manifest, collections: list[dict[str, Any]], archive: st
         {name: cell[:_LONGEST_CELL] for name, cell in row.items()} for row in collection_rows(collections, manifest)
     ]
     key = f"harvest-{manifest.query.hash}"
-    table = rows[: _fitting(rows, json.dumps)]
+    table = rows[: fitting(rows, json.dumps)]
     create_table_artifact(table, key=f"{key}-collections", description=f"Collections of harvest {manifest.harvest_id}")
     page = _page(manifest, rows, archive, picture)
     create_markdown_artifact(page, key=key, description=f"Summary of harvest {manifest.harvest_id}")
     return key
 
 
-def _fitting(rows: list[Row], written: Callable[[Row], str]) -> int:
+def fitting(rows: Sequence[R], written: Callable[[R], str]) -> int:
     """How many of the rows an artifact can hold."""
     size = 0
     for number, row in enumerate(rows[:_MOST_ROWS]):
@@ -81,24 +82,41 @@ def _fitting(rows: list[Row], written: Callable[[Row], str]) -> int:
 
 
 def _page(manifest: Manifest, rows: list[Row], archive: str, picture: str | None) -> str:
-    seconds = (manifest.finished - manifest.started).total_seconds()
-    shown = _fitting(rows, _line)
+    """Warnings, then what was found in a few lines, then the collections."""
+    shown = fitting(rows, _line)
     lines = [
-        f"# {manifest.headline}" + (" (incomplete)" if not manifest.complete else ""),
+        f"# {manifest.headline}" + ("" if manifest.complete else " (incomplete)"),
         "",
-        *(f"**{warning}**\n" for warning in _warnings(manifest)),
-        f"Harvest `{manifest.harvest_id}` ({manifest.kind}), {seconds:.0f} s, {_cost(manifest.cost)}.",
+        *(f"⚠ **{warning}**\n" for warning in _warnings(manifest)),
+        "| at a glance | |",
+        "| --- | --- |",
+        *(f"| {name} | {text} |" for name, text in _at_a_glance(manifest, archive, picture).items() if text),
         "",
-        *([f"{manifest.difference}.", ""] if manifest.difference else []),
-        f"Archive: `{archive}`",
+        "## Collections",
         "",
-        *([f"Where and when the items lie: `{picture}`", ""] if picture else []),
-        *(_heading(rows[0]) if rows else []),
+        *(_heading(rows[0]) if rows else ["None."]),
         *map(_line, rows[:shown]),
     ]
     if shown < len(rows):
         lines += ["", f"{len(rows) - shown} more are in the archive."]
     return "\n".join(lines)
+
+
+def _at_a_glance(manifest: Manifest, archive: str, picture: str | None) -> Row:
+    """What a harvest came to, as Markdown; empty where there is nothing to say."""
+    items = manifest.query.content is Content.items
+    proof = "a second look at all ids agrees" if items else "every page was followed to the last"
+    took = timedelta(seconds=round((manifest.finished - manifest.started).total_seconds()))
+    return {
+        "changed": manifest.difference or ("nothing to compare with yet" if items else ""),
+        "proof": proof if manifest.complete and manifest.verified else "",
+        "took": f"{took} (h:mm:ss), begun on {manifest.started:%Y-%m-%d at %H:%M} UTC",
+        "cost": _cost(manifest.cost),
+        "asked for": _literally(_printable(manifest.query.title)),
+        "harvest": f"`{manifest.harvest_id}` ({manifest.kind})",
+        "archive": f"[{archive}]({archive})",
+        "picture": f"`{picture}`" if picture else "",
+    }
 
 
 def _warnings(manifest: Manifest) -> list[str]:

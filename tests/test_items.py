@@ -20,6 +20,9 @@ from azure.batch.models import BatchTaskCounts
 from azure.storage.blob import ContainerClient
 from flow_runs import Site, running_site
 from local_pools import until
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.logging import disable_run_logger
 
 from spatiobatch.errors import JobEndedError, OutputError, ShardsFailedError
@@ -28,11 +31,12 @@ from spatiobatch.names import digest
 from spatiobatch.query import query_from
 from spatiobatch.receipts import Receipt, total
 from spatiobatch.shards import Plan, Shard
-from tasks import archive, items, pace, storage
+from tasks import archive, items, pace, progress, storage
 from tasks.base import Base
 from tasks.clients import AzureClients
 from tasks.environment import Environment, read_environment
 from tasks.job import close_job, open_job
+from tasks.progress import Progress
 
 DEMO = ("optical-scenes", "aerial-strips", "monthly-composites")
 SHARES = (180, 90, 30)
@@ -85,9 +89,15 @@ class Field:
         service = self.azure.blobs(self.environment.blob_endpoint)
         return service.get_container_client(self.azure.settings.results_container)
 
+    @property
+    def progress(self) -> Progress:
+        """How far this harvest is."""
+        return Progress(self.results, Layout(self.harvest_id).root)
+
     def round(self, shards: Sequence[Shard], receipts: Sequence[Receipt] = ()) -> list[Receipt]:
         """Run one round."""
-        return items.run_round.fn(self.azure, self.environment, self.job, self.harvest_id, shards, receipts)
+        told = self.progress
+        return items.run_round.fn(self.azure, self.environment, self.job, self.harvest_id, shards, receipts, told)
 
     def rounds(self, plan: Plan) -> list[Receipt]:
         """Run rounds until nothing is owed."""
@@ -356,14 +366,17 @@ def test_budget_follows_running_tasks_up_at_once_and_down_when_steady(field: Fie
 
 def test_progress_tells_what_the_tasks_wrote(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(pace, "get_run_logger", lambda: SimpleNamespace(info=said.append))
+    monkeypatch.setattr(progress, "get_run_logger", lambda: SimpleNamespace(info=said.append))
     folder = f"{Layout(field.harvest_id).root}/control/progress"
     field.upload(f"{folder}/a.json", '{"pages": 2, "items": 1500}')
     field.upload(f"{folder}/b.json", '{"pages": 1, "items": 3}')
-    progress = pace.Progress(field.results, Layout(field.harvest_id).root)
-    for _look in range(2):
-        progress.look(BatchTaskCounts(running=2, active=1, completed=4, succeeded=4, failed=0))
-    assert said == ["4 tasks are done, 2 running, 1 waiting; 1,503 items on 3 pages"]
+    told, counts = field.progress, BatchTaskCounts(running=2, active=1, completed=5, succeeded=5, failed=0)
+    flow(lambda: [told.look(counts) for _ in range(2)], name="watch")()
+    assert said == ["5 tasks are done, 2 running, 1 waiting; 1,503 items on 3 pages"]
+    of_this = ArtifactFilterKey(any_=[f"harvest-{field.harvest_id.rpartition('-')[2]}-progress"])
+    with get_client(sync_client=True) as client:
+        (bar,) = client.read_artifacts(artifact_filter=ArtifactFilter(key=of_this))
+    assert (bar.type, bar.data, bar.description) == ("progress", 62.5, said[0])
 
 
 def archived(output: Path, name: str) -> list[str]:

@@ -1,5 +1,7 @@
 """A query is validated once, for the command line, the form and the deployments alike."""
 
+from typing import Any
+
 import pytest
 
 from spatiobatch.errors import ConfigurationError
@@ -61,3 +63,20 @@ def test_only_items_can_be_narrowed_by_place_and_time() -> None:
 def test_every_field_of_the_form_explains_itself() -> None:
     fields = Query.model_json_schema()["properties"]
     assert all(field.get("description") and field.get("title") for field in fields.values())
+
+
+@pytest.mark.parametrize(
+    ("asked", "title"),
+    [
+        ({}, "collections"),
+        ({"collections": ("naip",)}, "collections of naip"),
+        ({"content": "items"}, "items of all collections"),
+        ({"content": "items", "collections": tuple("abcde")}, "items of a, b, c and 2 more"),
+        (
+            {"content": "items", "datetime": "2024-01-01/..", "bbox": "-10.5,35,5,44", "filter": "a <\n 3"},
+            "items of all collections, 2024-01-01/.., within -10.5,35,5,44, where a < 3",
+        ),
+    ],
+)
+def test_a_question_has_a_title_of_one_line(asked: dict[str, Any], title: str) -> None:
+    assert query_from(**asked).title == title

@@ -53,7 +53,7 @@ def test_artifacts_of_two_thousand_collections_stay_below_100_kilobytes() -> Non
 @pytest.mark.usefixtures("prefect_server")
 def test_artifacts_of_a_small_catalog_name_all_of_it_and_the_archive() -> None:
     page, table = artifacts(collection(1), collection(2, title=None))
-    assert "`https://blobs/manifest.json`" in page
+    assert "(https://blobs/manifest.json)" in page
     assert [row["id"] for row in table] == ["collection-0001", "collection-0002"]
     assert table[1]["extent"] == "2020-01-01/.. [-10.5, 35, 5.25, 44]"
 
