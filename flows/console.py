@@ -27,12 +27,6 @@ _START_SECONDS = 60
 _ENGINE_MODULES = {"flow_engine", "task_engine", "engine", "flows", "states", "tasks"}
 """Prefect's own modules that log through a run's logger; what they say is said better elsewhere."""
 
-_ROLES = {
-    "AuthorizationPermissionMismatch": "Storage Blob Data Contributor on the storage account",
-    "PermissionDenied": "Azure Batch Data Contributor on the Batch account",
-}
-"""What whoever works here needs where a data plane answers 403; ARM's own message names the action and the scope."""
-
 err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
@@ -162,7 +156,7 @@ def guarded(command_line: Callable[[], Any], home: Path) -> int:
     except Terminated:
         return _failed(143, "terminated")
     except Exception as error:  # noqa: BLE001  # the last place where an error can become a sentence
-        return _failed(1, _sentence(error) or _fault(error, home))
+        return _failed(1, _told(error) or _fault(error, home))
 
 
 def _failed(code: int, sentence: str) -> int:
@@ -174,47 +168,18 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _sentence(error: Exception) -> str | None:
-    """What Azure or Prefect said, and what to do."""
-    from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError  # noqa: PLC0415
-    from prefect.exceptions import PrefectException  # noqa: PLC0415
+def _told(error: Exception) -> str | None:
+    from tasks.failure import sentence_of  # noqa: PLC0415  # Azure's and Prefect's errors take seconds to import
 
-    if isinstance(error, ClientAuthenticationError) and error.response is None:
-        return (
-            "Azure does not know who you are: run az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and "
-            f"AZURE_CLIENT_SECRET. ({_first_line(error.message)})"
-        )
-    if isinstance(error, HttpResponseError) and error.response is not None:
-        return _answer(error)
-    if isinstance(error, AzureError):
-        return f"Azure cannot be reached, check the network and the cloud's addresses: {_first_line(error.message)}"
-    if isinstance(error, PrefectException):
-        return f"Prefect failed: {_first_line(str(error))}"
-    return None
-
-
-def _answer(error: Any) -> str:
-    from tasks.clients import code_of  # noqa: PLC0415
-
-    request, code = error.response.request, code_of(error)
-    said = _first_line(getattr(error.error, "message", None) or error.reason or "")
-    answer = f"Azure answered {request.method} {request.url.split('?')[0]} with {error.status_code} {code}: {said}"
-    if error.status_code == 401:
-        return f"{answer} Sign in again (az login), as somebody of this subscription's tenant."
-    if error.status_code == 403:
-        return f"{answer} You need the role {_ROLES.get(code, 'that allows this')}; a new assignment takes ten minutes."
-    return answer
-
-
-def _first_line(message: object) -> str:
-    return str(getattr(message, "value", message)).strip().split("\n", 1)[0]
+    return sentence_of(error)
 
 
 def _fault(error: Exception, home: Path) -> str:
     home.mkdir(exist_ok=True)
     file = home / "fault.txt"
     file.write_text("".join(traceback.format_exception(error)))
-    return f"this is a fault of spatiobatch ({type(error).__name__}: {_first_line(error)}); its traceback is in {file}"
+    said = str(error).strip().partition("\n")[0]
+    return f"this is a fault of spatiobatch ({type(error).__name__}: {said}); its traceback is in {file}"
 
 
 def _quiet_prefect() -> None:

@@ -19,6 +19,7 @@ from tasks.clients import AzureClients, attempted
 from tasks.collections import TASK_ID, collections_task, manifest_of, parse_collections
 from tasks.compaction import compact
 from tasks.environment import Environment, read_environment
+from tasks.failure import explained
 from tasks.items import harvest_items, incomplete, settle, slots
 from tasks.job import batch_job, submit_tasks, wait_for_tasks
 from tasks.logs import read_logs
@@ -40,6 +41,7 @@ def _run_name() -> str:
 
 
 @flow(name="harvest", flow_run_name=_run_name)
+@explained
 def harvest(
     query: Query = Query(),  # noqa: B008  # frozen; the form in Prefect's UI shows its fields
     runtime: Runtime = Runtime.python,

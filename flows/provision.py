@@ -7,6 +7,7 @@ from spatiobatch.settings import ScriptAccess, load_settings
 from tasks.batch_account import check_quota, ensure_batch_account
 from tasks.clients import AzureClients
 from tasks.environment import geocatalog_url, pool_metadata, read_environment
+from tasks.failure import explained
 from tasks.identity import ensure_identity
 from tasks.nodes import wait_for_node
 from tasks.pool import ensure_pool
@@ -17,6 +18,7 @@ from tasks.storage import ensure_containers, ensure_storage_account, upload_scri
 
 
 @flow(name="provision")
+@explained
 def provision(replace_pool: bool = False, script_access: ScriptAccess | None = None) -> list[Change]:
     """Build the Batch environment of this process's settings.
 

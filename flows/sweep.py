@@ -5,10 +5,12 @@ from prefect import flow
 from spatiobatch.settings import load_settings
 from tasks.clients import AzureClients
 from tasks.environment import read_environment
+from tasks.failure import explained
 from tasks.sweep import sweep_jobs
 
 
 @flow(name="sweep")
+@explained
 def sweep() -> list[str]:
     """End active Batch jobs of ours that nobody will go on with; each counts against the account's quota.
 

@@ -5,10 +5,12 @@ from prefect import flow
 from spatiobatch.errors import ConfigurationError
 from spatiobatch.settings import load_settings
 from tasks.clients import AzureClients
+from tasks.failure import explained
 from tasks.removal import remove_batch_account, remove_identity, remove_resource_group, remove_roles, remove_storage
 
 
 @flow(name="teardown")
+@explained
 def teardown(confirm: str, delete_results: bool = False) -> list[str]:
     """Remove the environment of this process's settings.
 

@@ -4,8 +4,7 @@
     ├── ConfigurationError            what can be known without asking a server; exit code 2
     │   └── InvalidNameError
     ├── OutputError                   the output folder cannot be written
-    ├── AccessDeniedError             Azure refused the operator
-    ├── ServiceError                  Azure answered with an error that a retry did not mend
+    ├── ServiceError                  Azure answered with an error that a retry did not mend, or did not answer
     ├── ProvisioningError
     │   ├── QuotaTooSmallError
     │   ├── PoolDriftError
@@ -61,18 +60,8 @@ class OutputError(SpatiobatchError):
         )
 
 
-class AccessDeniedError(SpatiobatchError):
-    """Azure refused the operator."""
-
-    def __init__(self, what: str, answer: str) -> None:
-        super().__init__(f"Azure refused to {what}: {answer}")
-
-
 class ServiceError(SpatiobatchError):
-    """Azure answered with an error that a retry did not mend."""
-
-    def __init__(self, what: str, answer: str) -> None:
-        super().__init__(f"Could not {what}: {answer}")
+    """Azure answered with an error that a retry did not mend, or did not answer."""
 
 
 class ProvisioningError(SpatiobatchError):

@@ -152,7 +152,10 @@ def publish_latest(azure: AzureClients, environment: Environment, manifest: Mani
             return _replace(blob, manifest)
         except (ResourceModifiedError, ResourceExistsError):
             time.sleep(random.uniform(0, 1))  # noqa: S311  # it spreads load and guards nothing
-    raise ServiceError(f"replace {LATEST}", f"it changed {_LATEST_ATTEMPTS} times meanwhile")
+    raise ServiceError(
+        f"{LATEST} could not be replaced, since it changed {_LATEST_ATTEMPTS} times meanwhile: the harvest "
+        f"{manifest.harvest_id} is kept, but the next increment does not know it. Harvest again."
+    )
 
 
 def read_latest(container: ContainerClient) -> dict[str, Any]:

@@ -84,7 +84,9 @@ def harvest_items(
         discard_receipts(azure, environment, harvest_id, doubtful)
         settled = [receipt for receipt in receipts if receipt not in doubtful]
         receipts = _until_covered(azure, environment, job, harvest_id, plan, settled, progress)
-    return plan.counted(receipts)
+    counted = plan.counted(receipts)
+    progress.end(f"{total(counted).items:,} items in {len(counted):,} shards")
+    return counted
 
 
 def _until_covered(

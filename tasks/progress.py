@@ -40,17 +40,20 @@ class Progress:
         items, pages = (sum(progress[key] for _, progress in self._read.values()) for key in ("items", "pages"))
         tasks = f"{counts.completed} tasks are done, {counts.running} running, {counts.active} waiting"
         sentence = f"{tasks}; {items:,} items on {pages:,} pages"
-        self._show(counts, sentence)
+        self._show(100 * counts.completed / max(1, counts.completed + counts.running + counts.active), sentence)
         if now >= self._next_word:
             get_run_logger().info(sentence)
             self._next_word = now + self._silence_seconds
             self._silence_seconds = min(2 * self._silence_seconds, _LONGEST_SILENCE_SECONDS)
 
-    def _show(self, counts: BatchTaskCounts, sentence: str) -> None:
+    def end(self, sentence: str) -> None:
+        """Fill the bar."""
+        self._show(100, sentence)
+
+    def _show(self, percent: float, sentence: str) -> None:
         """Move the bar of this run, if there is one; a server that does not take it now may take the next one."""
         if not flow_run.id:
             return
-        percent = 100 * counts.completed / max(1, counts.completed + counts.running + counts.active)
         try:
             if self._bar:
                 update_progress_artifact(self._bar, percent, sentence)

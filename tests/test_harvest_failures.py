@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from azure.core.exceptions import HttpResponseError
 from catalogs import collection
 from flow_runs import Site, running_site
 from operators import application, grant
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
 
-from spatiobatch.errors import NotProvisionedError, NotStacError, TaskFailedError
+from spatiobatch.errors import NotProvisionedError, NotStacError, ServiceError, TaskFailedError
 from spatiobatch.query import Query, Runtime
 from tasks.collections import parse_collections
 
@@ -42,6 +44,18 @@ def test_failed_task_raises_with_exit_code_node_and_stderr(built: Site, runtime:
         built.harvest(Query(), runtime)
     assert "GeoCatalog Reader" in str(error.value)
     assert script in str(error.value)
+
+
+def test_failed_run_leaves_a_page_with_the_sentence_and_what_the_node_said(built: Site) -> None:
+    with pytest.raises(TaskFailedError) as error:
+        built.harvest()
+    with get_client(sync_client=True) as client:
+        (page, *_) = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["harvest-failure"])),
+            sort=ArtifactSort.CREATED_DESC,
+        )
+    broke, _, said = str(error.value).partition("\n")
+    assert page.data == f"# harvest collections failed\n\n{broke}\n\n```text\n{said}\n```"
 
 
 def test_job_is_deleted_also_when_the_task_failed(built: Site) -> None:
@@ -79,7 +93,7 @@ def test_harvest_names_the_command_where_nothing_is_provisioned(built: Site) -> 
 
 def test_operator_without_a_role_is_refused_with_the_action_that_he_lacks(built: Site) -> None:
     nobody = application(built, "nobody")
-    with pytest.raises(HttpResponseError, match=r"AuthorizationFailed.*Microsoft\.Batch/batchAccounts/read"):
+    with pytest.raises(ServiceError, match=r"403 AuthorizationFailed.*Microsoft\.Batch/batchAccounts/read"):
         built.as_(**nobody.variables).harvest()
 
 
@@ -87,9 +101,8 @@ def test_operator_without_a_blob_role_is_refused_before_a_job_is_made(built: Sit
     operator = application(built, "blobless")
     grant(built, operator, "Azure Batch Data Contributor", "batchAccounts")
     before = built.now
-    with pytest.raises(HttpResponseError) as error:
+    with pytest.raises(ServiceError, match=r"403 .* You need the role Storage Blob Data Contributor"):
         built.as_(**operator.variables).harvest()
-    assert error.value.status_code == 403
     assert not [write for write in built.writes(before) if "/jobs" in write]
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from azure.core.exceptions import HttpResponseError
 from azure.mgmt.batch.models import VirtualMachineFamilyCoreQuota
 from flow_runs import Site, running_site
 
 from spatiobatch.changes import Outcome
-from spatiobatch.errors import NodeError, QuotaTooSmallError
+from spatiobatch.errors import NodeError, QuotaTooSmallError, ServiceError
 from tasks.batch_account import check_quota
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -158,7 +157,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> It
     refusal = "service=arm,method=PUT,path=storageAccounts/[^/]+$,status=403,times=inf"
     flags = ("--clock", "instant", "--fault", burst, "--fault", refusal)
     with running_site(tmp_path_factory.mktemp("faulty"), *flags) as site:
-        with pytest.raises(HttpResponseError):
+        with pytest.raises(ServiceError, match="with 403: Forbidden"):
             site.provision()
         yield site
 

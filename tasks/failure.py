@@ -1,0 +1,87 @@
+"""What a failed run says: one sentence in its state, and a page that shows what broke and what to do."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import httpx
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from prefect.artifacts import create_markdown_artifact
+from prefect.exceptions import PrefectException
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+
+from spatiobatch.errors import ServiceError, SpatiobatchError
+from tasks.clients import code_of
+
+_MOST_CHARACTERS = 20_000
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_ROLES = {
+    "AuthorizationPermissionMismatch": "Storage Blob Data Contributor on the storage account",
+    "PermissionDenied": "Azure Batch Data Contributor on the Batch account",
+}
+"""What whoever works here needs where a data plane answers 403; ARM's own message names the action and the scope."""
+
+
+def explained(flow_function: Callable[P, R]) -> Callable[P, R]:
+    """Have a flow fail with a sentence, whoever's error it is, and leave a page about it in Prefect."""
+
+    @wraps(flow_function)
+    def run(*arguments: P.args, **keywords: P.kwargs) -> R:
+        try:
+            return flow_function(*arguments, **keywords)
+        except SpatiobatchError as error:
+            _leave_page(str(error))
+            raise
+        except AzureError as error:
+            sentence = sentence_of(error) or str(error)
+            _leave_page(sentence)
+            raise ServiceError(sentence) from error
+
+    return run
+
+
+def _leave_page(sentence: str) -> None:
+    """A version of the artifact `<flow>-failure`; what a node said goes below the sentence as it is."""
+    broke, _, said = sentence.partition("\n")
+    quoted = ["", "```text", said.replace("```", "'''")[-_MOST_CHARACTERS:], "```"] if said else []
+    lines = [f"# {flow_run.name} failed", "", broke, *quoted]
+    try:
+        create_markdown_artifact("\n".join(lines), f"{flow_run.flow_name}-failure", "What broke, and what to do")
+    except httpx.HTTPError as error:
+        get_run_logger().warning("the page about the failure could not be made: %s", error)
+
+
+def sentence_of(error: Exception) -> str | None:
+    """What Azure or Prefect said, and what to do; None for an error of anybody else."""
+    if isinstance(error, ClientAuthenticationError) and error.response is None:
+        return (
+            "Azure does not know who you are: run az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and "
+            f"AZURE_CLIENT_SECRET. ({_first_line(error.message)})"
+        )
+    if isinstance(error, HttpResponseError) and error.response is not None:
+        return _answer(error)
+    if isinstance(error, AzureError):
+        return f"Azure cannot be reached, check the network and the cloud's addresses: {_first_line(error.message)}"
+    if isinstance(error, PrefectException):
+        return f"Prefect failed: {_first_line(str(error))}"
+    return None
+
+
+def _answer(error: Any) -> str:
+    request, code = error.response.request, code_of(error)
+    said = _first_line(getattr(error.error, "message", None) or error.reason or "")
+    status = f"{error.status_code} {code}".rstrip()
+    address = request.url.split("?")[0]
+    answer = f"Azure answered {request.method} {address} with {status}: {said.rstrip('.')}."
+    if error.status_code == 401:
+        return f"{answer} Sign in again (az login), as somebody of this subscription's tenant."
+    if error.status_code == 403:
+        return f"{answer} You need the role {_ROLES.get(code, 'that allows this')}; a new assignment takes ten minutes."
+    return answer
+
+
+def _first_line(message: object) -> str:
+    return str(getattr(message, "value", message)).strip().split("\n", 1)[0]
