@@ -101,10 +101,10 @@ def _until_covered(
     shards = list[Shard]()
     while shards := plan.owed(receipts, shards):
         collections = len({shard.collection for shard in shards})
-        get_run_logger().info("a round of %s shards in %s collections begins", f"{len(shards):,}", collections)
+        get_run_logger().info("a round begins; shards: %s, of collections: %s", f"{len(shards):,}", f"{collections:,}")
         receipts = run_round(azure, environment, job, harvest_id, shards, receipts, progress)
         items = total(plan.counted(receipts)).items
-        get_run_logger().info("the round is over: %s shards and %s items so far", f"{len(receipts):,}", f"{items:,}")
+        get_run_logger().info("the round is over; shards so far: %s, items: %s", f"{len(receipts):,}", f"{items:,}")
     return receipts
 
 

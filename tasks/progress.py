@@ -41,7 +41,7 @@ class Progress:
         tasks = f"{counts.completed} tasks are done, {counts.running} running, {counts.active} waiting"
         sentence = f"{tasks}; {items:,} items on {pages:,} pages"
         self._show(100 * counts.completed / max(1, counts.completed + counts.running + counts.active), sentence)
-        if now >= self._next_word:
+        if now >= self._next_word and counts.running + counts.active:
             get_run_logger().info(sentence)
             self._next_word = now + self._silence_seconds
             self._silence_seconds = min(2 * self._silence_seconds, _LONGEST_SILENCE_SECONDS)

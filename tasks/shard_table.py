@@ -54,12 +54,12 @@ def _row(receipt: Receipt, attempts: int, seconds: int) -> dict[str, str | int]:
     start, end = (rfc3339(bound) if bound else ".." for bound in (receipt.start, receipt.end))
     return {
         "collection": receipt.collection,
-        "covers": "items without a date" if receipt.undated else f"{start}/{end}",
         "items": receipt.count,
+        "attempts": attempts,
+        "throttled": receipt.throttled,
         "pages": receipt.pages,
         "calls": receipt.calls,
-        "throttled": receipt.throttled,
-        "attempts": attempts,
         "node seconds": seconds,
+        "covers": "items without a date" if receipt.undated else f"{start}/{end}",
         "shard": receipt.name,
     }

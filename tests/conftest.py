@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ("flow_runs",)
+pytest_plugins = ("flow_runs", "serving")
 
 _OURS = ("SPATIOBATCH_", "AZURE_", "LOCAL_AZURE_", "PREFECT_", "IDENTITY_", "MSI_")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--images FOLDER` keeps pictures of the pages that tests look at."""
+    parser.addoption("--images", help="folder for pictures of the pages of Prefect's UI that tests look at")
 
 
 def read_env_file(file: Path) -> dict[str, str]:

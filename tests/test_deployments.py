@@ -1,91 +1,19 @@
 """`make serve`: a server with every deployment of prefect.yaml, and a worker that runs them."""
 
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import httpx
-import pytest
 from processes import left_over
+from serving import Served
 
-CHECKOUT = Path(__file__).parent.parent
-ROOMS = ("flows", "tasks", "spatiobatch", "task_scripts", "local_azure")
 SCHEDULES = {
     "harvest/collections-nightly": "15 2 * * *",
     "harvest/items-hourly": "20 * * * *",
     "harvest/items-weekly": "45 3 * * 0",
 }
 NAMES = {"provision/provision", "harvest/harvest", "sweep/sweep", "teardown/teardown", *SCHEDULES}
-
-
-@dataclass(frozen=True)
-class Served:
-    """A `make serve` that is up."""
-
-    process: subprocess.Popen[str]
-    checkout: Path
-    api: httpx.Client
-
-    def deployments(self) -> dict[str, dict[str, Any]]:
-        """The server's deployments by flow and name."""
-        found = self.api.post("deployments/filter", json={}).raise_for_status().json()
-        flows = {flow["id"]: flow["name"] for flow in self.api.post("flows/filter", json={}).json()}
-        return {f"{flows[each['flow_id']]}/{each['name']}": each for each in found}
-
-    def ran(self, name: str) -> str:
-        """Run a deployment as the UI does with no change to its form; the name of the state it ends in."""
-        deployment = self.deployments()[name]["id"]
-        run = self.api.post(f"deployments/{deployment}/create_flow_run", json={"state": {"type": "SCHEDULED"}})
-        path = f"flow_runs/{run.raise_for_status().json()['id']}"
-        return until(lambda: self.api.get(path).json()["state"], lambda state: state["type"] in ENDED)["name"]
-
-
-ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-
-
-def until(look: Callable[[], Any], right: Callable[[Any], bool], seconds: float = 120) -> Any:
-    """What `look` finds as soon as it is right."""
-    deadline = time.monotonic() + seconds
-    while not right(found := look()):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.3)
-    return found
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """`deployments/serve.py` in a checkout of its own, before a local_azure."""
-    checkout = tmp_path_factory.mktemp("checkout")
-    for room in ROOMS:
-        (checkout / room).symlink_to(CHECKOUT / room)
-    shutil.copytree(CHECKOUT / "deployments", checkout / "deployments")
-    shutil.copy(CHECKOUT / "prefect.yaml", checkout)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "SPATIOBATCH"))}
-    environment["PREFECT_HOME"] = str(checkout / "prefect")
-    command = [sys.executable, "deployments/serve.py", "--port", str(port)]
-    with (
-        (checkout / "log").open("w") as log,
-        subprocess.Popen(command, cwd=checkout, env=environment, stderr=log, start_new_session=True) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}/api/", timeout=30) as api,
-    ):
-        try:
-            until(lambda: process.poll() is not None or "Ctrl-C" in (checkout / "log").read_text(), bool)
-            assert process.poll() is None, (checkout / "log").read_text()
-            yield Served(process, checkout, api)
-        finally:
-            process.terminate()
-            process.wait(60)
 
 
 def test_every_deployment_says_what_it_does(served: Served) -> None:
@@ -136,8 +64,8 @@ def test_deploying_again_changes_nothing(served: Served) -> None:
 
 
 def test_worker_provisions_and_harvests(served: Served) -> None:
-    assert served.ran("provision/provision") == "Completed"
-    assert served.ran("harvest/harvest") == "Completed"
+    assert served.run("provision/provision")["state"]["name"] == "Completed"
+    assert served.run("harvest/harvest")["state"]["name"] == "Completed"
     keys = {artifact["key"] for artifact in served.api.post("artifacts/filter", json={}).json()}
     assert len([key for key in keys if key and key.startswith("harvest-")]) == 2
 
