@@ -100,8 +100,8 @@ def test_the_page_of_a_run_lists_its_artifacts(
     browser_page.goto(f"/v2/runs/flow-run/{harvested['id']}")
     browser_page.get_by_role("tab", name="Artifacts").click()
     for kind in ("PROGRESS", "IMAGE", "MARKDOWN"):
-        expect(browser_page.get_by_text(kind)).to_be_visible()
-    expect(browser_page.get_by_text("TABLE")).to_have_count(2)
+        expect(browser_page.get_by_text(kind, exact=True)).to_be_visible()
+    expect(browser_page.get_by_text("TABLE", exact=True)).to_have_count(2)
     seen("run")
 
 
