@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from spatiobatch.manifest import CollectionTotals, Cost, Manifest, readable_extent
+from spatiobatch.manifest import CollectionTotals, Cost, Layout, Manifest, readable_extent
 from spatiobatch.query import Content
 
 _MOST_ROWS = 500
@@ -112,9 +112,9 @@ def _at_a_glance(manifest: Manifest, archive: str, picture: str | None) -> Row:
         "proof": proof if manifest.complete and manifest.verified else "",
         "took": f"{took} (h:mm:ss), begun on {manifest.started:%Y-%m-%d at %H:%M} UTC",
         "cost": _cost(manifest.cost),
-        "asked for": _literally(_printable(manifest.query.title)),
+        "query": _literally(_printable(manifest.query.title)),
         "harvest": f"`{manifest.harvest_id}` ({manifest.kind})",
-        "archive": f"[{archive}]({archive})",
+        "archive": f"[{Layout(manifest.harvest_id).manifest}]({archive})",
         "picture": f"`{picture}`" if picture else "",
     }
 
