@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from conftest import read_env_file
 
 CHECKOUT = Path(__file__).parent.parent
 ROOMS = ("flows", "tasks", "spatiobatch", "task_scripts", "local_azure")
@@ -47,6 +48,16 @@ class Served:
         asked = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
         run = self.api.post(f"deployments/{deployment}/create_flow_run", json=asked).raise_for_status().json()
         return self.ended(run["id"])
+
+    def status(self) -> dict[str, str]:
+        """What `python flows/run.py status` says of the environment that is worked on."""
+        variables = read_env_file(self.checkout / ".spatiobatch" / "local.env")
+        variables["SPATIOBATCH_ENVIRONMENT"] = str(self.checkout / "deployments" / "local.toml")
+        command = [sys.executable, "flows/run.py", "status"]
+        said = subprocess.run(
+            command, cwd=self.checkout, env={**os.environ, **variables}, capture_output=True, text=True, check=True
+        ).stdout
+        return {line[:16].rstrip(): line[16:] for line in said.splitlines()}
 
     def ended(self, flow_run: str) -> dict[str, Any]:
         """A flow run as soon as it has ended."""
