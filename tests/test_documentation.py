@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from spatiobatch.settings import Settings
 
@@ -67,3 +68,11 @@ def test_the_layout_in_contributing_names_every_folder() -> None:
 def test_ci_runs_the_readmes_own_test_command() -> None:
     assert "make test" in README
     assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_automation_that_operations_shows_is_one_that_prefect_takes() -> None:
+    from prefect.events.schemas.automations import AutomationCore  # noqa: PLC0415  # takes seconds
+
+    (shown,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
+    automation = AutomationCore.model_validate(yaml.safe_load(shown))
+    assert automation.trigger.expect == {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
