@@ -179,6 +179,13 @@ def _sentence(error: Exception) -> str | None:
     from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError  # noqa: PLC0415
     from prefect.exceptions import PrefectException  # noqa: PLC0415
 
+    from tasks.clients import untrusted  # noqa: PLC0415
+
+    if isinstance(error, AzureError) and untrusted(error):
+        return (
+            "The server's certificate is not trusted: name a file with the authority that signed it in ca_file "
+            "(SPATIOBATCH_CA_FILE) or REQUESTS_CA_BUNDLE, or check the cloud's addresses."
+        )
     if isinstance(error, ClientAuthenticationError) and error.response is None:
         return (
             "Azure does not know who you are: run az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and "
