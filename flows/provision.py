@@ -41,9 +41,9 @@ def provision(replace_pool: bool = False, script_access: ScriptAccess | None = N
     blobs, endpoint = storage.properties.primary_endpoints.blob, account.properties.account_endpoint
 
     check_quota(azure, account)
+    changes += ensure_containers(azure, storage.name)
     granting = [ensure_role.submit(azure, grant) for grant in grants(azure, account, identity)]
-    containing = ensure_containers.submit(azure, storage.name)
-    changes += all_granted(granting) + containing.result()
+    changes += all_granted(granting)
     changes += upload_scripts(azure, blobs)
 
     changes.append(ensure_pool(azure, endpoint, identity.id, pool_metadata(blobs, catalog), replace=replace_pool))

@@ -92,12 +92,15 @@ def job_id(purpose: str, attempt: int) -> str:
 def path_segment(name: str) -> str:
     """A catalog's name as one segment of a path.
 
-    Percent-encoded outside `[A-Za-z0-9._-]`, a leading dot too; the SHA-256 where that is beyond 200 bytes.
+    Percent-encoded outside `[A-Za-z0-9._-]`, a leading dot too; the SHA-256 where that is beyond 200 bytes, or nothing.
+    Names that differ have segments that differ, in letter case alone if the names do; half a surrogate pair, which JSON
+    can hold and UTF-8 cannot, counts as three bytes of its own.
     """
-    encoded = quote(name, safe="").replace("~", "%7E")
+    octets = name.encode(errors="surrogatepass")
+    encoded = quote(octets, safe="").replace("~", "%7E")
     if encoded.startswith("."):
         encoded = "%2E" + encoded[1:]
-    return encoded if len(encoded) <= 200 else hashlib.sha256(name.encode()).hexdigest()
+    return encoded if 0 < len(encoded) <= 200 else hashlib.sha256(octets).hexdigest()
 
 
 def same_id(one: str | None, other: str | None) -> bool:

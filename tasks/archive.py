@@ -105,7 +105,7 @@ def download(
     Of the shards, those whose receipts count; a file is there whole or not at all.
 
     Raises:
-        OutputError: the folder cannot be written, or a name would leave it.
+        OutputError: the folder cannot be written, or a name would leave it or is none.
     """
     container, layout = results(azure, environment), Layout(harvest_id)
     items = {
@@ -123,8 +123,8 @@ def download(
 
 
 def _save(container: ContainerClient, output: Path, path: str) -> Path:
-    if ".." in path.split("/"):
-        raise OutputError(output, f"the archive has a file {path}, which would lie outside of it")
+    if ".." in path.split("/") or "\0" in path:
+        raise OutputError(output, f"the archive has a file {path!r}, which has no place in it")
     target = output / path
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

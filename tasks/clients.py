@@ -116,10 +116,15 @@ def transient(error: BaseException) -> bool:
     yet spread to where roles are assigned.
     """
     if isinstance(error, ServiceRequestError | ServiceResponseError):
-        return True
+        return not untrusted(error)
     if isinstance(error, HttpResponseError):
         return error.status_code in TRANSIENT_STATUSES or code_of(error) == "PrincipalNotFound"
     return False
+
+
+def untrusted(error: BaseException) -> bool:
+    """Whether a call ended since the server's certificate is signed by nobody whom we trust."""
+    return "certificate verify failed" in str(error).lower()
 
 
 def _worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

@@ -12,7 +12,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from spatiobatch.errors import ServiceError, SpatiobatchError
-from tasks.clients import code_of
+from tasks.clients import code_of, untrusted
 
 _MOST_CHARACTERS = 20_000
 P = ParamSpec("P")
@@ -56,6 +56,11 @@ def _leave_page(sentence: str) -> None:
 
 def sentence_of(error: Exception) -> str | None:
     """What Azure or Prefect said, and what to do; None for an error of anybody else."""
+    if isinstance(error, AzureError) and untrusted(error):
+        return (
+            "The server's certificate is not trusted: name a file with the authority that signed it in ca_file "
+            "(SPATIOBATCH_CA_FILE) or REQUESTS_CA_BUNDLE, or check the cloud's addresses."
+        )
     if isinstance(error, ClientAuthenticationError) and error.response is None:
         return (
             "Azure does not know who you are: run az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and "

@@ -92,9 +92,14 @@ def read_log(azure: AzureClients, environment: Environment, job: str, task: str,
     uploaded = found(container.download_blob, blob)
     if uploaded is not None:
         return bytes(uploaded.readall())
+    return read_node_log(azure, environment, job, task, blob.rsplit("/", 1)[-1])
+
+
+def read_node_log(azure: AzureClients, environment: Environment, job: str, task: str, name: str) -> bytes | None:
+    """The file on the task's node; None when it is not there."""
     try:
         batch = azure.batch(environment.batch_endpoint)
-        return b"".join(batch.download_task_file(job, task, blob.rsplit("/", 1)[-1]))
+        return b"".join(batch.download_task_file(job, task, name))
     except HttpResponseError as error:
         if error.status_code in (404, 409):
             return None

@@ -16,10 +16,17 @@ from spatiobatch.names import digest
 from tasks.clients import AzureClients, azure_task, found
 from tasks.environment import Environment
 from tasks.job import close_job, open_job, submit_tasks, wait_for_tasks
-from tasks.logs import check_succeeded, read_log
+from tasks.logs import check_succeeded, read_log, read_node_log
 from tasks.node_task import node_task, results_url
 from tasks.pool import read_pool
-from tasks.roles import nodes_on_geocatalog, nodes_on_storage, operator_on_batch, operator_on_storage, when_granted
+from tasks.roles import (
+    nodes_on_geocatalog,
+    nodes_on_results,
+    nodes_on_scripts,
+    operator_on_batch,
+    operator_on_storage,
+    when_granted,
+)
 from tasks.storage import blob_name
 
 SCRIPT = "probe.py"
@@ -98,10 +105,14 @@ def _judge(azure: AzureClients, environment: Environment, job: str, task: BatchT
     info = task.execution_info
     if info.failure_info and info.failure_info.code in _REFUSED_DOWNLOADS and info.exit_code is None:
         return f"script: {info.failure_info.code}"
+    not_uploaded = info.failure_info is not None and info.failure_info.code == "FileUploadAccessDenied"
     if info.exit_code == REFUSED_EXIT_CODE:
-        said = read_log(azure, environment, job, task.id, f"{_folder(environment)}/stdout.txt")
+        if not_uploaded:  # what lies there is an earlier probe's
+            said = read_node_log(azure, environment, job, task.id, "stdout.txt")
+        else:
+            said = read_log(azure, environment, job, task.id, f"{_folder(environment)}/stdout.txt")
         return said.decode(errors="replace").strip() if said else "the probe was refused and left no output"
-    if info.failure_info and info.failure_info.code == "FileUploadAccessDenied" and info.exit_code == 0:
+    if not_uploaded and info.exit_code == 0:
         return "logs: FileUploadAccessDenied"
     try:
         check_succeeded(azure, environment, job, task, _folder(environment))
@@ -115,9 +126,10 @@ def _judge(azure: AzureClients, environment: Environment, job: str, task: BatchT
 def _missing_grant(azure: AzureClients, principal_id: str, refusal: str) -> MissingGrantError:
     why = f"the probe was refused for {azure.settings.grant_timeout_minutes:g} minutes: {refusal}"
     candidates = {
-        "storage": nodes_on_storage(azure, principal_id).missing(why),
+        "script": nodes_on_scripts(azure, principal_id).missing(why),
+        "storage": nodes_on_results(azure, principal_id).missing(why),
         "geocatalog": nodes_on_geocatalog(azure, principal_id).missing(why),
     }
-    answers = _answers(refusal) or {"storage": refusal, "geocatalog": "ok"}
-    missing = [error.commands for name, error in candidates.items() if answers.get(name) != "ok"]
+    answers = _answers(refusal) or {"script" if refusal.startswith("script:") else "storage": refusal}
+    missing = [error.commands for name, error in candidates.items() if answers.get(name, "ok") != "ok"]
     return MissingGrantError({grant: command for each in missing for grant, command in each.items()}, why)

@@ -25,16 +25,18 @@ ROLES = {
     "GeoCatalog Reader": "b7b8f583-43d0-40ae-b147-6b46f53661c1",
     "Storage Blob Data Owner": "b7e6dc6d-f1e8-4753-8033-0f276bb0955b",
     "Storage Blob Data Contributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
+    "Storage Blob Data Reader": "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1",
     "Azure Batch Account Contributor": "29fe4964-1e60-436b-bd3a-77fd4c178b3c",
     "Azure Batch Data Contributor": "6aaa78f1-f7de-44ca-8722-c64a23943cae",
 }
 """Role definition ids by name."""
 _LARGER = {
     "GeoCatalog Reader": "GeoCatalog Administrator",
+    "Storage Blob Data Reader": "Storage Blob Data Contributor",
     "Storage Blob Data Contributor": "Storage Blob Data Owner",
     "Azure Batch Data Contributor": "Azure Batch Account Contributor",
 }
-"""The role that grants all that another does; whoever holds it needs no more."""
+"""The next role that grants all that another does; whoever holds it needs no more."""
 
 T = TypeVar("T")
 
@@ -77,9 +79,21 @@ def operator_on_batch(azure: AzureClients) -> Grant:
     return Grant("Azure Batch Data Contributor", *azure.operator, account)
 
 
-def nodes_on_storage(azure: AzureClients, principal_id: str) -> Grant:
-    """The nodes read scripts and write results."""
+def account_on_storage(azure: AzureClients, principal_id: str) -> Grant:
+    """The Batch account reaches the storage that it is linked to."""
     return Grant("Storage Blob Data Contributor", principal_id, "ServicePrincipal", _storage_id(azure))
+
+
+def nodes_on_scripts(azure: AzureClients, principal_id: str) -> Grant:
+    """The nodes read scripts."""
+    scope = _container_id(azure, azure.settings.scripts_container)
+    return Grant("Storage Blob Data Reader", principal_id, "ServicePrincipal", scope)
+
+
+def nodes_on_results(azure: AzureClients, principal_id: str) -> Grant:
+    """The nodes write results, and read what they compare them with."""
+    scope = _container_id(azure, azure.settings.results_container)
+    return Grant("Storage Blob Data Contributor", principal_id, "ServicePrincipal", scope)
 
 
 def nodes_on_geocatalog(azure: AzureClients, principal_id: str) -> Grant:
@@ -92,15 +106,19 @@ def _storage_id(azure: AzureClients) -> str:
     return azure.settings.arm_id("Microsoft.Storage/storageAccounts", azure.settings.storage_account_name)
 
 
+def _container_id(azure: AzureClients, name: str) -> str:
+    return f"{_storage_id(azure)}/blobServices/default/containers/{name}"
+
+
 def grants(azure: AzureClients, account: BatchAccount | None, identity: Identity | None) -> list[Grant]:
     """Every grant that an environment with these needs; the account's own identity reaches the linked storage."""
     needed = [operator_on_storage(azure)]
     if account:
         needed.append(operator_on_batch(azure))
     if account and account.identity and account.identity.principal_id:
-        needed.append(nodes_on_storage(azure, account.identity.principal_id))
+        needed.append(account_on_storage(azure, account.identity.principal_id))
     if identity:
-        needed.append(nodes_on_storage(azure, identity.principal_id))
+        needed += [nodes_on_scripts(azure, identity.principal_id), nodes_on_results(azure, identity.principal_id)]
     if identity and azure.settings.geocatalog_id:
         needed.append(nodes_on_geocatalog(azure, identity.principal_id))
     return needed
@@ -119,8 +137,7 @@ def ensure_role(azure: AzureClients, grant: Grant) -> Change:
     larger = replace(grant, role=_LARGER[grant.role]) if grant.role in _LARGER else None
     held = {assignment.name: _role_id(assignment) for assignment in _held(azure, grant)}
     surplus = larger is not None and held.pop(larger.name, None) is not None
-    sufficient = {ROLES[grant.role]} | ({ROLES[larger.role]} if larger else set())
-    if not sufficient & set(held.values()):
+    if not _sufficient(grant.role) & set(held.values()):
         _assign(azure, grant)
     elif not surplus:
         return unchanged("role assignment", str(grant))
@@ -128,6 +145,11 @@ def ensure_role(azure: AzureClients, grant: Grant) -> Change:
         azure.authorization.role_assignments.delete(grant.scope, larger.name)
         return updated("role assignment", str(grant), f"was {larger.role}")
     return created("role assignment", str(grant))
+
+
+def _sufficient(role: str) -> set[str]:
+    """Ids of the role and of every larger one."""
+    return {ROLES[role]} | (_sufficient(_LARGER[role]) if role in _LARGER else set())
 
 
 def _held(azure: AzureClients, grant: Grant) -> list[RoleAssignment]:

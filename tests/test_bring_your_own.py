@@ -157,7 +157,7 @@ def test_operator_who_may_not_assign_roles_gets_every_command_to_hand_on_and_the
     operator, _ = contributor(site)
     with pytest.raises(MissingGrantError, match="Ask somebody who may assign roles to run: az role") as caught:
         operator.provision()
-    assert len(caught.value.commands) == 5
+    assert len(caught.value.commands) == 6
     for command in caught.value.commands.values():
         run_az(site, command)
     assert granted(operator.provision()) == {False}

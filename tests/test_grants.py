@@ -49,8 +49,8 @@ def test_grant_of_the_operator_that_never_works_is_named_after_the_window(tmp_pa
     ("fault", "role", "scope"),
     [
         ("service=geocatalog,path=/stac", "GeoCatalog Reader", "/geoCatalogs/"),
-        ("service=blob,method=PUT,path=result.json", "Storage Blob Data Contributor", "/storageAccounts/"),
-        ("service=blob,method=GET,path=scripts/probe", "Storage Blob Data Contributor", "/storageAccounts/"),
+        ("service=blob,method=PUT,path=result.json", "Storage Blob Data Contributor", "/containers/results"),
+        ("service=blob,method=GET,path=scripts/probe", "Storage Blob Data Reader", "/containers/scripts"),
     ],
     ids=["catalog", "results", "scripts"],
 )

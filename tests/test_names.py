@@ -10,12 +10,28 @@ from hypothesis import strategies as st
 from spatiobatch import names
 from spatiobatch.errors import InvalidNameError
 
+_ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
+"""Text as JSON can hold it, half surrogate pairs and nothing included."""
 
-@given(st.text(min_size=1))
+
+@given(_ANY_TEXT)
 def test_a_path_segment_cannot_leave_its_folder(name: str) -> None:
     segment = names.path_segment(name)
     assert re.fullmatch(r"[A-Za-z0-9._%-]{1,200}", segment)
     assert not segment.startswith(".")
+
+
+@given(_ANY_TEXT, _ANY_TEXT)
+def test_names_that_differ_have_segments_that_differ(one: str, other: str) -> None:
+    assert (names.path_segment(one) == names.path_segment(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("é", "e\u0301"), ("A", "a"), ("a/b", "a%2Fb"), ("a", "a\0"), ("\ud800", "\ufffd"), ("", "."), (".", "%2E")],
+)
+def test_names_that_look_alike_are_told_apart(one: str, other: str) -> None:
+    assert names.path_segment(one) != names.path_segment(other)
 
 
 def test_a_long_name_becomes_its_hash_not_a_truncation() -> None:

@@ -20,6 +20,7 @@ from tasks.storage import SCRIPTS, TASK_SCRIPTS
 ROLE_NAMES = {
     "b7b8f583-43d0-40ae-b147-6b46f53661c1": "GeoCatalog Reader",
     "ba92f5b4-2d11-453d-a403-e96b0029c9fe": "Storage Blob Data Contributor",
+    "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1": "Storage Blob Data Reader",
     "6aaa78f1-f7de-44ca-8722-c64a23943cae": "Azure Batch Data Contributor",
 }
 
@@ -128,7 +129,8 @@ def test_roles_are_exactly_those_needed(built: Built) -> None:
     assert made == {
         ("Storage Blob Data Contributor", operator, storage),
         ("Azure Batch Data Contributor", operator, batch),
-        ("Storage Blob Data Contributor", nodes, storage),
+        ("Storage Blob Data Reader", nodes, f"{storage}/blobservices/default/containers/scripts"),
+        ("Storage Blob Data Contributor", nodes, f"{storage}/blobservices/default/containers/results"),
         ("Storage Blob Data Contributor", built.account.identity.principal_id, storage),
         ("GeoCatalog Reader", nodes, azure.settings.geocatalog_id.lower()),
     }

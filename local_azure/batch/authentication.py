@@ -10,6 +10,8 @@ Difference: an account that does not exist is 404 here; on Azure its host name d
 import base64
 import hashlib
 import hmac
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
@@ -19,6 +21,7 @@ from local_azure.errors import ApiError
 from local_azure.store import Document
 from local_azure.wire import SHARED_KEY_HEADERS
 
+_MOST_SKEW = timedelta(minutes=15)
 _NOT_AUTHENTICATED = (
     "Server failed to authenticate the request. Make sure the value of Authorization header is formed correctly "
     "including the signature.\nAuthenticationErrorDetail: "
@@ -63,6 +66,7 @@ def _check_shared_key(cloud: Cloud, request: Request, account: Document) -> None
     _require_mode(account, "SharedKey")
     _, _, credentials = request.headers["authorization"].partition(" ")
     name, _, signature = credentials.partition(":")
+    _check_date(cloud, request)
     keys = cloud.store.table("batchKeys")[account["name"].lower()]
     text = _string_to_sign(request, account["name"]).encode()
     expected = [base64.b64encode(hmac.digest(base64.b64decode(key), text, hashlib.sha256)) for key in keys.values()]
@@ -72,6 +76,17 @@ def _check_shared_key(cloud: Cloud, request: Request, account: Document) -> None
         raise ApiError(
             403, "AuthenticationFailed", _NOT_AUTHENTICATED + "The MAC signature in the HTTP request is not valid."
         )
+
+
+def _check_date(cloud: Cloud, request: Request) -> None:
+    """Let a request pass that is no older than 15 minutes, as the page above says."""
+    text = request.headers.get("ocp-date") or request.headers.get("date", "")
+    try:
+        sent: datetime | None = parsedate_to_datetime(text).astimezone(UTC)
+    except ValueError:
+        sent = None
+    if sent is None or abs(cloud.clock.now() - sent) > _MOST_SKEW:
+        raise ApiError(403, "AuthenticationFailed", _NOT_AUTHENTICATED + f"The date header is missing or old: '{text}'")
 
 
 def _string_to_sign(request: Request, account: str) -> str:

@@ -81,11 +81,14 @@ def _node_folder(call: Call) -> Path:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of a file, which links and dots can't lead out of the folder."""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.exists():
-        raise ApiError(404, "FileNotFound", "The specified file does not exist.")
-    return path
+    """The path of a file below the folder, which links and dots can't lead out of it."""
+    try:
+        path = (folder / name).resolve()
+        if folder.resolve() in path.parents and path.exists():
+            return path
+    except (ValueError, OSError):
+        pass  # no file system takes such a name
+    raise ApiError(404, "FileNotFound", "The specified file does not exist.")
 
 
 def _listed(call: Call, folder: Path, *place: str) -> Response:

@@ -7,7 +7,7 @@ As recorded answers show, the ETag header has no quotes; conditions are understo
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
@@ -184,4 +184,10 @@ def _matches(condition: str, tag: str) -> bool:
 
 
 def _date(text: str) -> datetime:
-    return parsedate_to_datetime(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError as error:
+        raise ApiError(
+            400, "InvalidHeaderValue", "The value provided for one of the HTTP headers was not in the correct format."
+        ) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

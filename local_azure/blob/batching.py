@@ -51,8 +51,12 @@ def _text(part: "Message[str, str]") -> bytes:
 
 async def _run_part(outer: Call, text: bytes) -> Response:
     line, _, rest = text.lstrip().partition(b"\n")
-    method, target, *_ = line.decode("ascii").split()
+    try:
+        method, target, *_ = line.decode("ascii").split()
+    except ValueError as error:
+        raise ApiError(400, "InvalidInput", "One of the request inputs is not valid: no request line.") from error
     call = outer.inner(method, target, dict(BytesParser().parsebytes(rest, headersonly=True).items()))
+    call.refuse_what_is_missing()
     try:
         operation = BATCHABLE.get(call.operation)
         if operation is None or call.account_name != outer.account_name:

@@ -59,7 +59,8 @@ def _source(call: Call) -> Document:
     elif _account_of(url.path) == call.account_name:
         headers["authorization"] = callers
     source = call.inner("GET", url.path + (f"?{url.query}" if url.query else ""), headers)
-    if headers.get("authorization") == callers and callers.lower().startswith("sharedkey"):
+    signed_by_key = "sig" not in call.query and callers.lower().startswith("sharedkey")
+    if signed_by_key and source.account_name == call.account_name:
         # The caller signed his own request with the account's key, which opens every blob of the account.
         return source.blob
     try:

@@ -3,10 +3,12 @@
 https://learn.microsoft.com/rest/api/storageservices/create-user-delegation-sas, …/create-service-sas,
 …/create-account-sas
 
-Difference from Azure: stored access policies (`si`) are refused.
+Differences from Azure: stored access policies (`si`) are refused, and so is `sr=d`, since no account has a
+hierarchical namespace.
 """
 
 import ipaddress
+import re
 from urllib.parse import unquote
 
 from local_azure.blob.account_keys import account_keys, delegation_key, signed
@@ -16,6 +18,7 @@ from local_azure.blob.permissions import Operation, bearer, permission_mismatch
 from local_azure.clock import http_date, parse_time
 from local_azure.errors import ApiError
 
+_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _OLDEST_VERSION = "2018-11-09"
 _KEY_FIELDS = ("skoid", "sktid", "skt", "ske", "sks", "skv")
 _RESPONSE_FIELDS = ("rscc", "rscd", "rsce", "rscl", "rsct")
@@ -30,19 +33,29 @@ def authorize_by_sas(call: Call, operation: Operation) -> None:
     Raises:
         ApiError: 403.
     """
-    if call.query.get("sv", "") < _OLDEST_VERSION:
+    version = call.query.get("sv", "")
+    if not _VERSION.fullmatch(version) or version < _OLDEST_VERSION:
         raise AuthenticationFailed("sv is mandatory. Cannot be empty, or older than this service takes.")
+    if any({"\n", "\r"} & set(value) for value in call.query.values()):
+        # The fields of a string to sign are told apart by line breaks alone.
+        raise AuthenticationFailed("A value of the SAS has a line break.")
     _check_time(call, "st", "se")
     if "skoid" in call.query:
         _user_delegation(call, operation)
+        _check_level(call)
     elif "ss" in call.query:
         _account(call)
     else:
         _service(call)
-    if "ss" not in call.query and call.operation[0] != "blob" and call.operation not in _CONTAINER_OPERATIONS:
-        raise permission_mismatch()
+        _check_level(call)
     _check_circumstances(call)
     if not set(call.query.get("sp", "")) & set(operation.sas_permissions(call)):
+        raise permission_mismatch()
+
+
+def _check_level(call: Call) -> None:
+    """Let pass what a SAS for a container or blob can open at all."""
+    if call.operation[0] != "blob" and call.operation not in _CONTAINER_OPERATIONS:
         raise permission_mismatch()
 
 
@@ -106,15 +119,13 @@ def _fields(call: Call, *names: str) -> list[str]:
 
 
 def _resource(call: Call) -> str:
-    """What was signed: the container, the blob, or a directory `sdd` levels deep."""
+    """What was signed: the container or the blob."""
     container = f"/blob/{call.account_name}/{call.container_name}"
     match call.query.get("sr"):
         case "c":
             return container
         case "b":
             return f"{container}/{call.blob_name}"
-        case "d" if call.query.get("sdd", "").isdecimal():
-            return "/".join([container, *call.blob_name.split("/")[: int(call.query["sdd"])]])
         case other:
             raise AuthenticationFailed(f"sr={other} is not valid for this resource.")
 

@@ -6,6 +6,7 @@ Difference from Azure: the service's properties are its defaults, and cannot be 
 """
 
 import base64
+import re
 from datetime import datetime, timedelta
 from xml.etree import ElementTree
 
@@ -18,6 +19,7 @@ from local_azure.blob.permissions import bearer
 from local_azure.clock import parse_time
 from local_azure.errors import ApiError
 
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _LONGEST_KEY_LIFE = timedelta(days=7)
 
 
@@ -37,6 +39,8 @@ async def get_user_delegation_key(call: Call) -> Response:
         "SignedVersion": call.headers.get("x-ms-version", VERSION),
     }
     delegated_tenant = asked.findtext("DelegatedUserTid", "")
+    if delegated_tenant and not _GUID.fullmatch(delegated_tenant):
+        raise _invalid_node()
     key = delegation_key(call, [*fields.values(), delegated_tenant])
     if delegated_tenant:
         fields["SignedDelegatedUserTid"] = delegated_tenant

@@ -3,7 +3,7 @@
 https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from local_azure.blob.account_keys import account_keys, signed
@@ -73,7 +73,7 @@ def _collation(name: str) -> tuple[str, str]:
 def _check_date(call: Call) -> None:
     text = call.headers.get("x-ms-date", call.headers.get("date", ""))
     try:
-        sent: datetime = parsedate_to_datetime(text)
+        sent: datetime = parsedate_to_datetime(text).astimezone(UTC)
     except ValueError as error:
         raise AuthenticationFailed("The Date header in the request is incorrect.") from error
     if abs(call.cloud.clock.now() - sent) > _MOST_SKEW:

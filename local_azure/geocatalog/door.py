@@ -79,6 +79,6 @@ def _check_api_version(request: Request) -> None:
 
 
 def _operation(request: Request) -> str:
-    searches = request.method == "POST" and request.url.path.rstrip("/").endswith("/search")
+    searches = request.method == "POST" and request.scope["path"] == "/stac/search"
     reads = searches or request.method in ("GET", "HEAD", "OPTIONS")
     return f"Microsoft.Orbital/geoCatalogs/stac/{'read' if reads else 'write'}"

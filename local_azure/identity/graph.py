@@ -2,7 +2,8 @@
 
 https://learn.microsoft.com/graph/api/overview
 
-Differences from Graph: whoever has a token may read and write, and an application has one password, the last.
+Differences from Graph: whoever has a token may read, the operator of the stand-in alone may write
+(https://learn.microsoft.com/graph/permissions-overview), and an application has one password, the last.
 """
 
 import re
@@ -55,7 +56,9 @@ class Graph:
 
     def _route(self, method: str, path: str, handler: Handler) -> Route:
         async def entered(request: Request) -> Response:
-            self._caller(request)
+            caller = self._caller(request)
+            if caller != self._cloud.operator and request.method != "GET" and handler != self._by_ids:
+                raise ApiError(403, "Authorization_RequestDenied", "Insufficient privileges to complete the operation.")
             return await handler(request)
 
         return route(method, path, entered)

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
-from local_azure.identity.tokens import Principal
+from local_azure.identity.tokens import KNOWN_RESOURCES, Principal
 from local_azure.wire import application, route
 
 
@@ -48,6 +48,13 @@ class Imds:
         resource = request.query_params.get("resource")
         if not resource:
             raise ApiError(400, "invalid_request", "Required query variable 'resource' is missing")
+        if resource.rstrip("/") not in KNOWN_RESOURCES | {self._cloud.addresses.identity}:
+            raise ApiError(
+                400,
+                "invalid_resource",
+                f"AADSTS500011: The resource principal named {resource} was not found in the tenant named "
+                f"{self._cloud.tenant_id}.",
+            )
         principal = self._identity(request)
         life = self._cloud.tokens.life_seconds
         now = int(time.time())

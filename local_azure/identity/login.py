@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
 from local_azure.identity.graph import Graph, is_graph, render_graph
-from local_azure.identity.tokens import AUDIENCES, Principal
+from local_azure.identity.tokens import KNOWN_RESOURCES, Principal
 from local_azure.store import Document
 from local_azure.wire import application, request_id, route
 
@@ -102,7 +102,7 @@ class Entra:
 
     async def token(self, request: Request) -> Response:
         """A token for an application: version 2.0 names it by `scope`, version 1.0 by `resource`."""
-        form = dict(parse_qsl((await request.body()).decode()))
+        form = dict(parse_qsl((await request.body()).decode(errors="replace")))
         if self._tenant(request) != self._cloud.tenant_id:
             raise _refusal("AADSTS90002", f"Tenant '{request.path_params['tenant']}' not found.")
         if form.get("grant_type") != "client_credentials":
@@ -157,10 +157,9 @@ class Entra:
         return principal
 
     def _check_audience(self, audience: str) -> None:
-        known = {name for names in AUDIENCES.values() for name in names} | {self._cloud.addresses.identity}
         if not audience:
             raise _refusal("AADSTS90014", "The required field 'scope' is missing from the request.")
-        if audience.rstrip("/") not in known:
+        if audience.rstrip("/") not in KNOWN_RESOURCES | {self._cloud.addresses.identity}:
             raise _refusal(
                 "AADSTS500011",
                 f"The resource principal named {audience} was not found in the tenant named {self._cloud.tenant_id}.",
@@ -170,7 +169,10 @@ class Entra:
 def _credentials(request: Request, form: dict[str, str]) -> tuple[str, str]:
     scheme, _, basic = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "basic":
-        client_id, _, secret = base64.b64decode(basic).decode().partition(":")
+        try:
+            client_id, _, secret = base64.b64decode(basic.encode("latin-1")).decode().partition(":")
+        except ValueError:
+            return "", ""
         return client_id, secret
     return form.get("client_id", ""), form.get("client_secret", "")
 

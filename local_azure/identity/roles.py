@@ -63,22 +63,21 @@ _BUILT_IN = (
         "Azure Batch Account Contributor",
         actions=(
             "Microsoft.Authorization/*/read",
-            "Microsoft.Batch/batchAccounts/*",
+            "Microsoft.Batch/*",
             "Microsoft.Insights/alertRules/*",
             "Microsoft.Resources/deployments/*",
             "Microsoft.Resources/subscriptions/resourceGroups/read",
         ),
-        data_actions=("Microsoft.Batch/batchAccounts/*",),
+        data_actions=("Microsoft.Batch/*",),
     ),
     Role(
         "11076f67-66f6-4be0-8f6b-f0609fd05cc9",
         "Azure Batch Account Reader",
         actions=(
-            "Microsoft.Batch/batchAccounts/read",
-            "Microsoft.Batch/batchAccounts/*/read",
+            "Microsoft.Batch/*/read",
             "Microsoft.Resources/subscriptions/resourceGroups/read",
         ),
-        data_actions=("Microsoft.Batch/batchAccounts/*/read",),
+        data_actions=("Microsoft.Batch/*/read",),
     ),
     Role(
         "6aaa78f1-f7de-44ca-8722-c64a23943cae",

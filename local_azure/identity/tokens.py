@@ -1,7 +1,8 @@
 """Who is calling: principals, and the signed tokens that name them.
 
 Token claims follow the access tokens of Microsoft Entra ID, version 1.0
-(https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference).
+(https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference); what a service checks of them
+follows https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-tokens.
 """
 
 import time
@@ -30,6 +31,9 @@ AUDIENCES = {
 }
 """Resources of the public cloud that each service accepts; a trailing slash does not matter."""
 
+KNOWN_RESOURCES = frozenset(name for names in AUDIENCES.values() for name in names)
+"""All that a token can be asked for."""
+
 
 @dataclass(frozen=True)
 class Principal:
@@ -49,6 +53,7 @@ class TokenAuthority:
         self._key = _signing_key(key_file)
         self._principals = principals
         self.tenant_id = tenant_id
+        self._issuer = f"https://sts.windows.net/{tenant_id}/"
         self.life_seconds = life_seconds
 
     def add(self, name: str, kind: str, *, secret: str = "", object_id: str = "", client_id: str = "") -> Principal:
@@ -77,7 +82,7 @@ class TokenAuthority:
         now = int(time.time())
         claims = {
             "aud": audience,
-            "iss": f"https://sts.windows.net/{self.tenant_id}/",
+            "iss": self._issuer,
             "iat": now,
             "nbf": now,
             "exp": now + self.life_seconds,
@@ -102,16 +107,20 @@ class TokenAuthority:
             raise self._refusal("the Authorization header with a bearer token is missing")
         try:
             claims = jwt.decode(
-                token, self._key.public_key(), algorithms=["RS256"], options={"verify_aud": False}, leeway=0
+                token,
+                self._key.public_key(),
+                algorithms=["RS256"],
+                issuer=self._issuer,
+                options={"verify_aud": False, "require": ["aud", "exp", "nbf", "oid"]},
             )
         except jwt.ExpiredSignatureError as error:
             raise self._refusal("the access token has expired") from error
         except jwt.InvalidTokenError as error:
             raise self._refusal("the access token was not issued by this tenant") from error
-        if not _same_audience(claims["aud"], AUDIENCES[service] + ((address,) if address else ())):
+        if not _same_audience(str(claims["aud"]), AUDIENCES[service] + ((address,) if address else ())):
             raise self._refusal(f"the access token is for {claims['aud']}, not for {AUDIENCES[service][0]}")
-        principal = self.find(claims["oid"])
-        if principal is None:
+        principal = self.find(str(claims["oid"]))
+        if principal is None or principal.object_id != claims["oid"]:
             raise self._refusal("the principal of the access token no longer exists")
         return principal
 

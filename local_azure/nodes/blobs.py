@@ -68,7 +68,6 @@ class Blobs:
             TaskFailureError: refused, missing or not to be had.
         """
         response = await self._request(DOWNLOAD, "GET", url)
-        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(response.content)
 
     async def names(self, container: str, prefix: str) -> AsyncIterator[str]:

@@ -84,14 +84,19 @@ async def _sources(blobs: Blobs, resource_file: Document) -> AsyncIterator[tuple
 
 
 def _inside(folder: Path, path: str) -> Path:
-    target = (folder / path).resolve()
-    if not target.is_relative_to(folder.resolve()) or target == folder.resolve():
-        raise TaskFailureError(
-            "ResourceFileCreateFailed",
-            "Failure encountered creating resource file",
-            f"{path!r} is not a place for a file",
-        )
-    return target
+    try:
+        target = (folder / path).resolve()
+        if folder.resolve() in target.parents:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch()
+            return target
+    except (ValueError, OSError):
+        pass  # no file system takes such a name, or a file is where a folder should be
+    raise TaskFailureError(
+        "ResourceFileCreateFailed",
+        "Failure encountered creating resource file",
+        f"{path!r} is not a place for a file",
+    )
 
 
 def _matches(
