@@ -52,6 +52,9 @@ REQUIRED = (
 ADDRESS = re.compile(r"(https://[\w.-]+|http://(localhost|127\.0\.0\.1))(:\d+)?(/[^\s@?#\\]*)?")
 STORAGE_SCOPE = "https://storage.azure.com/.default"
 JSON_BODY = {"Content-Type": "application/json"}
+UNSIGNED = {"sign": "false"}
+"""No asset's SAS gets into the archive. The SDKs differ in where a search by POST has it, in the query
+(https://learn.microsoft.com/dotnet/api/azure.analytics.planetarycomputer.stacclient.search) or in the body."""
 STORAGE_VERSION = {"x-ms-version": "2023-11-03"}
 TRANSIENT = {408, 429, 500, 502, 503, 504}
 THROTTLED = {429, 503}
@@ -595,8 +598,8 @@ class Catalog(Service):
             self.budget.recover()
 
     def url(self, path: str) -> str:
-        """An address with what every call needs; unsigned, so that no asset's SAS gets into the archive."""
-        return with_parameters(f"{self.root}{path}", {"api-version": self.api_version, "sign": "false"})
+        """An address with what every call needs."""
+        return with_parameters(f"{self.root}{path}", {"api-version": self.api_version, **UNSIGNED})
 
     def learn_dialect(self) -> None:
         """Learn from the conformance classes what a search can ask for, and what time it is there."""
@@ -620,7 +623,7 @@ class Catalog(Service):
         self, shard: Shard, interval: Interval, place: Place | None, *, backwards: bool = False, ids_only: bool = False
     ) -> Call:
         """The first page of an interval, from a place on."""
-        query: Json = {"collections": [shard.collection], "limit": shard.page_size}
+        query: Json = {"collections": [shard.collection], "limit": shard.page_size, **UNSIGNED}
         if shard.bbox:
             query["bbox"] = shard.bbox
         if self.sorts:
@@ -661,13 +664,13 @@ class Catalog(Service):
         url = urldefrag(urljoin(call.url, str(link.get("href", "")))).url
         if origin(url) != origin(call.url):
             raise Failed(UNEXPECTED, f"the next link of {call.url} leads to another server, {url}; it is not followed")
-        url = with_parameters(url, {"api-version": self.api_version, "sign": "false"})
+        url = with_parameters(url, {"api-version": self.api_version, **UNSIGNED})
         if str(link.get("method", "GET")).upper() != "POST":
             return Call("GET", url, continued=True)
         sent, body = msgspec.json.decode(call.body or b"{}"), link.get("body") or {}
         # A body that lacks the collections would search everything, so it can only be meant to be merged.
         merged = {**sent, **body} if link.get("merge") or "collections" not in body else body
-        return Call("POST", url, msgspec.json.encode(merged), headers=JSON_BODY, continued=True)
+        return Call("POST", url, msgspec.json.encode(merged | UNSIGNED), headers=JSON_BODY, continued=True)
 
 
 def closed_interval(interval: Interval, place: Place | None, backwards: bool) -> str:

@@ -161,9 +161,10 @@ def next_url(page: dict[str, Any], url: str, api_version: str) -> str | None:
         return None
     if origin(following) != origin(url):
         raise Failed(UNEXPECTED, f"the next link of {url} leads to another server, {following}; it is not followed")
-    if re.search(r"[?&]api-version=", following):
-        return following
-    return f"{following}{'&' if '?' in following else '?'}api-version={api_version}"
+    for name, value in (("api-version", api_version), ("sign", "false")):
+        if not re.search(rf"[?&]{name}=", following):
+            following = f"{following}{'&' if '?' in following else '?'}{name}={value}"
+    return following
 
 
 def origin(url: str) -> tuple[str, str]:
@@ -176,7 +177,9 @@ def list_collections(catalog: GeoCatalog, api_version: str) -> list[str]:
     """Follow every page; a collection that comes twice (the catalog changed meanwhile) counts as it came last."""
     found: dict[str, str] = {}
     seen: set[str] = set()
-    url: str | None = f"{catalog.root}/stac/collections?api-version={api_version}"
+    # Unsigned: the SAS of an asset would get into the archive.
+    # https://learn.microsoft.com/dotnet/api/azure.analytics.planetarycomputer.stacclient.getcollections
+    url: str | None = f"{catalog.root}/stac/collections?api-version={api_version}&sign=false"
     while url:
         if url in seen:
             raise Failed(UNEXPECTED, f"the pages of the GeoCatalog run in a circle: {url} came before")

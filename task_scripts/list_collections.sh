@@ -221,11 +221,15 @@ next_url() {
   esac
   [[ $(origin "$following") == "$(origin "$1")" ]] ||
     fail 5 "the next link of $1 leads to another server, $following; it is not followed"
-  case $following in
-    *[?\&]api-version=*) echo "$following" ;;
-    *\?*) echo "$following&api-version=$GEOCATALOG_API_VERSION" ;;
-    *) echo "$following?api-version=$GEOCATALOG_API_VERSION" ;;
-  esac
+  local parameter
+  for parameter in "api-version=$GEOCATALOG_API_VERSION" sign=false; do
+    case $following in
+      *[?\&]"${parameter%%=*}"=*) ;;
+      *\?*) following+="&$parameter" ;;
+      *) following+="?$parameter" ;;
+    esac
+  done
+  echo "$following"
 }
 
 main() {
@@ -234,7 +238,9 @@ main() {
   check_environment
   reader=$(json_reader)
   token_from_az || token_from_identity_endpoint || no_token
-  url="$root/stac/collections?api-version=$GEOCATALOG_API_VERSION"
+  # Unsigned: the SAS of an asset would get into the archive.
+  # https://learn.microsoft.com/dotnet/api/azure.analytics.planetarycomputer.stacclient.getcollections
+  url="$root/stac/collections?api-version=$GEOCATALOG_API_VERSION&sign=false"
   while [[ -n $url ]]; do
     [[ -z ${seen[$url]:-} ]] || fail 5 "the pages of the GeoCatalog run in a circle: $url came before"
     seen[$url]=1
