@@ -63,6 +63,8 @@ ATTEMPTS, MALFORMED_ATTEMPTS, LOST_ATTEMPTS, TOKEN_ATTEMPTS = 10, 4, 3, 4
 PATIENCE_SECONDS = 900
 CONNECT_AND_READ_SECONDS = (10, 60)
 REFRESH_SECONDS, PROGRESS_SECONDS, LEAST_HOLD_SECONDS = 1.5, 5.0, 1.0
+SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*")
+"""Signature of a SAS and access token: services repeat what they were sent."""
 UNKNOWN_RATE = 1.0
 """Calls a second while the harvest's budget cannot be read."""
 LISTED_AT_MOST = 1000
@@ -1209,7 +1211,7 @@ def one_line(text: str) -> str:
 
 def note(sentence: str) -> None:
     """Tell how it goes, on standard error."""
-    print(f"harvest_items: {sentence}", file=sys.stderr, flush=True)
+    print(f"harvest_items: {SECRET.sub('(secret)', sentence)}", file=sys.stderr, flush=True)
 
 
 def shard_from(text: str) -> Shard:

@@ -33,6 +33,8 @@ ATTEMPTS = 10
 TOKEN_ATTEMPTS = 4
 DEADLINE_SECONDS = 900
 CONNECT_AND_READ_SECONDS = (10, 30)
+SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*")
+"""Signature of a SAS and access token: services repeat what they were sent."""
 ADVICE = {
     401: "the token of the node identity {client_id} is not accepted, not even a new one; check GEOCATALOG_SCOPE",
     403: "the node identity {client_id} may not read {root}; assign it the role GeoCatalog Reader (or GeoCatalog "
@@ -221,7 +223,7 @@ def one_line(text: str) -> str:
 
 def note(sentence: str) -> None:
     """Tell how it goes, on standard error."""
-    print(f"list_collections: {sentence}", file=sys.stderr, flush=True)
+    print(f"list_collections: {SECRET.sub('(secret)', sentence)}", file=sys.stderr, flush=True)
 
 
 def catalog_from(environment: Mapping[str, str]) -> GeoCatalog:

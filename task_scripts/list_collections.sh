@@ -17,7 +17,11 @@ readonly transient_curl_codes=' 0 5 6 7 16 18 28 35 52 55 56 92 ' # names, conne
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-note() { printf 'list_collections: %s\n' "$*" >&2; }
+# Services repeat what they were sent: no signature of a SAS and no access token gets into the log.
+note() {
+  printf 'list_collections: %s\n' "$*" |
+    sed -E "s/(\\bsig=)[^&[:space:]\"'<>\\]+/\1(secret)/Ig; s/\\beyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)*/(secret)/g" >&2
+}
 
 fail() {
   note "${*:2}"

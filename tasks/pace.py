@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from azure.batch.models import BatchTaskCounts
 from azure.storage.blob import BlobProperties, ContainerClient
 from prefect.logging import get_run_logger
+from pydantic import BaseModel, ValidationError
 
 _PROGRESS_SECONDS = 5
 MOST_READERS = 10
@@ -39,13 +40,20 @@ class Budget:
             self.share(counts.running)
 
 
+class Done(BaseModel):
+    """How far a task is."""
+
+    items: int = 0
+    pages: int = 0
+
+
 class Progress:
     """Tells every few seconds how far a harvest is, from what its tasks write."""
 
     def __init__(self, container: ContainerClient, root: str) -> None:
         self._container = container
         self._folder = f"{root}/control/progress/"
-        self._read: dict[str, tuple[str, dict[str, int]]] = {}
+        self._read: dict[str, tuple[str, Done]] = {}
         self._next_look = 0.0
 
     def look(self, counts: BatchTaskCounts) -> None:
@@ -54,7 +62,7 @@ class Progress:
             return
         self._next_look = time.monotonic() + _PROGRESS_SECONDS
         self._refresh()
-        items, pages = (sum(progress[key] for _, progress in self._read.values()) for key in ("items", "pages"))
+        items, pages = (sum(getattr(done, name) for _, done in self._read.values()) for name in ("items", "pages"))
         tasks = f"{counts.completed} tasks are done, {counts.running} running, {counts.active} waiting"
         get_run_logger().info(f"{tasks}; {items:,} items on {pages:,} pages")
 
@@ -63,11 +71,14 @@ class Progress:
         changed = [
             blob
             for blob in self._container.list_blobs(name_starts_with=self._folder)
-            if self._read.get(blob.name, ("",))[0] != blob.etag
+            if blob.name not in self._read or self._read[blob.name][0] != blob.etag
         ]
         with ThreadPoolExecutor(MOST_READERS) as readers:
-            for blob, progress in zip(changed, readers.map(self._progress, changed), strict=True):
-                self._read[blob.name] = (blob.etag, progress)
+            for blob, done in zip(changed, readers.map(self._done, changed), strict=True):
+                self._read[blob.name] = (blob.etag, done)
 
-    def _progress(self, blob: BlobProperties) -> dict[str, int]:
-        return {"items": 0, "pages": 0, **json.loads(self._container.download_blob(blob.name).readall())}
+    def _done(self, blob: BlobProperties) -> Done:
+        try:
+            return Done.model_validate_json(self._container.download_blob(blob.name).readall())
+        except ValidationError:
+            return Done()  # it only tells people how far a harvest is
