@@ -439,7 +439,7 @@ class Service:
             if status == 401:
                 self.tokens.identity.renew()
                 self.renewed = True
-            seconds = retry_after(answer.headers.get("Retry-After", ""))
+            seconds = retry_after(answer.headers)
             self.heard(status, seconds)
             return Again(said(answer), status=status, seconds=seconds)
         if call.continued and status in TOKEN_GONE:
@@ -466,12 +466,21 @@ class Storage(Service):
         self.ask(call, lambda _: None)
 
     def changed(self, name: str, etag: str) -> tuple[Json | None, str]:
-        """A JSON blob and its ETag, None while it is the same as before or not there."""
+        """A JSON object and its ETag, None while it is the same as before or not there.
+
+        Its `age_seconds` are by the storage's clock, since those of nodes may differ.
+        """
         headers = {**STORAGE_VERSION, **({"If-None-Match": etag} if etag else {})}
         call = Call("GET", f"{self.root}/{quote(name)}", headers=headers, accepted=(200, 304, 404))
-        return self.ask(
-            call, lambda answer: (answer.json(), answer.headers["ETag"]) if answer.status_code == 200 else (None, etag)
-        )
+
+        def read(answer: requests.Response) -> tuple[Json | None, str]:
+            if answer.status_code != 200:
+                return None, etag
+            now, written = (http_date(answer.headers.get(header, "")) for header in ("Date", "Last-Modified"))
+            age = (now - written).total_seconds() if now and written else 0.0
+            return {**answer.json(), "age_seconds": age}, answer.headers["ETag"]
+
+        return self.ask(call, read)
 
 
 class Budget:
@@ -481,8 +490,7 @@ class Budget:
         self.changed = threading.Condition()
         self.share, self.ease = UNKNOWN_RATE, 1.0
         self.last = time.monotonic() - random.uniform(0, 1)  # noqa: S311  # tasks that start together spread
-        self.held_until = 0.0
-        self.announced: datetime = EARLIEST
+        self.held_until = self.announced = 0.0
 
     @property
     def gap(self) -> float:
@@ -513,7 +521,7 @@ class Budget:
         seconds = max(seconds, LEAST_HOLD_SECONDS)
         with self.changed:
             self.ease = max(self.ease / 2, 1 / 16)
-            self.announced = max(self.announced, datetime.now(UTC) + timedelta(seconds=seconds))
+            self.announced = max(self.announced, time.monotonic() + seconds)
         self.hold(seconds)
 
     def recover(self) -> None:
@@ -530,7 +538,7 @@ class Control(threading.Thread):
         self.storage, self.budget = storage, budget
         self.prefix, self.progress_blob = f"{prefix}/control", f"{prefix}/control/progress/{name}.json"
         self.etags: dict[str, str] = {}
-        self.known: datetime = EARLIEST
+        self.known = 0.0
         self.progress: Json = {}
         self.told, self.told_at = self.progress, time.monotonic() - PROGRESS_SECONDS
         self.ended, self.wake = False, threading.Event()
@@ -555,13 +563,13 @@ class Control(threading.Thread):
         """Exchange news with the flow and the other tasks."""
         if self.budget.announced > self.known:
             self.known = self.budget.announced
-            self.storage.put(f"{self.prefix}/backoff.json", {"until": rfc3339(self.known)})
+            self.storage.put(f"{self.prefix}/backoff.json", {"seconds": self.known - time.monotonic()})
         if budget := self.changed("budget.json"):
             self.budget.set_share(float(budget["requests_per_second"]), int(budget["running"]))
         if backoff := self.changed("backoff.json"):
-            until = instant(backoff["until"]) or EARLIEST
-            self.known = max(self.known, until)
-            self.budget.hold((until - datetime.now(UTC)).total_seconds())
+            seconds = float(backoff.get("seconds", 0)) - backoff["age_seconds"]
+            self.known = max(self.known, time.monotonic() + seconds)
+            self.budget.hold(seconds)
         if self.progress is not self.told and time.monotonic() - self.told_at >= PROGRESS_SECONDS:
             self.told, self.told_at = self.progress, time.monotonic()
             self.storage.put(self.progress_blob, self.told)
@@ -975,8 +983,8 @@ class Verification:
 
     def __init__(self, catalog: Catalog, shard: Shard, covered: Interval, archive: Archive) -> None:
         self.catalog, self.shard, self.covered, self.archive = catalog, shard, covered, archive
-        self.began = max(shard.harvest_started, catalog.asked or EARLIEST)
-        """By the flow's clock or the catalog's, whichever says later: what the catalog wrote after it is news."""
+        self.began = catalog.asked or shard.harvest_started
+        """By the catalog's clock, or by the flow's where that is not known: what the catalog wrote after it is news."""
         self.arrived: dict[bytes, str] = {}
         self.deleted: dict[bytes, str] = {}
         self.settled: set[bytes] = set()
@@ -1182,12 +1190,13 @@ def backoff(attempt: int) -> float:
     return random.uniform(longest / 2, longest)  # noqa: S311  # it spreads load and guards nothing
 
 
-def retry_after(value: str) -> float:
-    """Seconds that a Retry-After header asks for: a number or a date (RFC 9110, 10.2.3)."""
-    if value.isdecimal():
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that Retry-After asks for: a number, or a date by the server's clock (RFC 9110, 10.2.3)."""
+    value = headers.get("Retry-After", "")
+    if value.isascii() and value.isdecimal():
         return float(value)
-    moment = http_date(value)
-    return (moment - datetime.now(UTC)).total_seconds() if moment else 0.0
+    moment, now = http_date(value), http_date(headers.get("Date", "")) or datetime.now(UTC)
+    return (moment - now).total_seconds() if moment else 0.0
 
 
 def http_date(value: str) -> datetime | None:

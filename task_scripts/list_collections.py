@@ -107,7 +107,7 @@ class GeoCatalog:
                 if answer.status_code not in TRANSIENT:
                     return answer
                 problem = said(answer)
-                wait = max(wait, retry_after(answer.headers.get("Retry-After", "")))
+                wait = max(wait, retry_after(answer.headers))
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 problem = one_line(str(getattr(error.args[0], "reason", error)) if error.args else repr(error))
             untrusted = "CERTIFICATE_VERIFY_FAILED" in problem
@@ -202,12 +202,22 @@ def backoff(attempt: int) -> float:
     return random.uniform(longest / 2, longest)  # noqa: S311  # it spreads load and guards nothing
 
 
-def retry_after(value: str) -> float:
-    """Seconds that a Retry-After header asks for: a number or a date (RFC 9110, 10.2.3)."""
-    if value.isdecimal():
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that Retry-After asks for: a number, or a date by the server's clock (RFC 9110, 10.2.3)."""
+    value = headers.get("Retry-After", "")
+    if value.isascii() and value.isdecimal():
         return float(value)
-    moment = email.utils.parsedate_tz(value)
-    return email.utils.mktime_tz(moment) - time.time() if moment else 0.0
+    moment = seconds_of(value)
+    return moment - (seconds_of(headers.get("Date", "")) or time.time()) if moment else 0.0
+
+
+def seconds_of(date: str) -> float | None:
+    """The moment that a header names, in seconds since 1970."""
+    parts = email.utils.parsedate_tz(date)
+    try:
+        return email.utils.mktime_tz(parts) if parts else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def said(answer: requests.Response) -> str:

@@ -134,13 +134,17 @@ no_token() {
     "The identity endpoint said: $(cat "$work/identity" "$work/identity.errors" 2>/dev/null | one_line)"
 }
 
-# Seconds that a Retry-After header asks for: a number or a date (RFC 9110, 10.2.3).
+header() { sed -n "s/^$1: *//Ip" "$work/headers" 2>/dev/null | tr -d '\r' | tail -n 1; }
+
+# Seconds that a Retry-After header asks for: a number, or a date by the server's clock (RFC 9110, 10.2.3).
 retry_after() {
-  local value
-  value=$(sed -n 's/^[Rr][Ee][Tt][Rr][Yy]-[Aa][Ff][Tt][Ee][Rr]: *//p' "$work/headers" 2>/dev/null | tr -d '\r' | tail -n 1)
+  local value now
+  value=$(header Retry-After)
+  now=$(header Date)
+  now=$(date -d "${now:-now}" +%s 2>/dev/null || date +%s)
   case $value in
     '') echo 0 ;;
-    *[!0-9]*) echo $(($(date -d "$value" +%s 2>/dev/null || date +%s) - $(date +%s))) ;;
+    *[!0-9]*) echo $(($(date -d "$value" +%s 2>/dev/null || echo "$now") - now)) ;;
     *) echo "$((10#$value))" ;;
   esac
 }
