@@ -90,6 +90,7 @@ def batch_documents(site: Site) -> list[tuple[str, str]]:
 def logged_in_full(file: Path) -> Iterator[None]:
     """Everything that anybody logs, down to DEBUG, goes to Prefect's database and into a file."""
     root, handlers = logging.getLogger(), [APILogHandler(), logging.FileHandler(file)]
+    handlers[1].setFormatter(logging.Formatter("%(name)s: %(message)s"))
     level = root.level
     root.setLevel(logging.DEBUG)
     for handler in handlers:
