@@ -243,7 +243,7 @@ def item_of(raw: msgspec.Raw | bytes) -> Item:
     """What is decoded of an item."""
     try:
         return ITEM.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         start = one_line(bytes(raw)[:100].decode(errors="replace"))
         raise Failed(UNEXPECTED, f"an item cannot be told apart from others: {error}. It begins {start}") from None
 
@@ -405,7 +405,7 @@ class Service:
         if answer.status_code in call.accepted:
             try:
                 result = read(answer)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 problem = f"the answer is cut short or not what was expected ({error}): {one_line(answer.text[:500])}"
                 raise Again(problem, attempts=MALFORMED_ATTEMPTS) from None
             self.renewed, self.deadline = False, time.monotonic() + PATIENCE_SECONDS
@@ -667,10 +667,15 @@ class Catalog(Service):
         return None if body is None else entries_of([body])[0]
 
     def following(self, call: Call, page: Page) -> Call | None:
-        """The call for the next page; a token goes nowhere but to the server that it is for."""
+        """The call for the next page, if there is one."""
         link = next((link for link in page.links or [] if link.get("rel") == "next"), None)
-        if link is None:
-            return None
+        try:
+            return self.linked(call, link) if link else None
+        except (ValueError, TypeError) as error:
+            raise Failed(UNEXPECTED, f"{call.url} answered with a next link that is none of STAC's: {error}") from None
+
+    def linked(self, call: Call, link: Json) -> Call:
+        """The call that a link stands for; a token goes nowhere but to the server that it is for."""
         url = urldefrag(urljoin(call.url, str(link.get("href", "")))).url
         if origin(url) != origin(call.url):
             raise Failed(UNEXPECTED, f"the next link of {call.url} leads to another server, {url}; it is not followed")

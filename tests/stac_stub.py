@@ -242,7 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.send(Answer(304 if same else 200, "" if same else content.decode(), {"ETag": etag, **headers}))
 
     def send(self, answer: Answer) -> None:
-        body = answer.body.replace("{origin}", self.server.origin).encode()
+        body = answer.body.replace("{origin}", self.server.origin).encode(errors="surrogateescape")
         self.send_response_only(answer.status)
         date = {} if self.server.date is None else {"Date": self.server.date}
         for name, value in (date | answer.headers).items():
