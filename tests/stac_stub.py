@@ -200,6 +200,7 @@ class Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer is written in two pieces
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
