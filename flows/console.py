@@ -20,7 +20,7 @@ from rich.status import Status
 from rich.text import Text
 from typer.exceptions import TyperException
 
-from spatiobatch.errors import ProvisioningError, SpatiobatchError
+from spatiobatch.errors import ProvisioningError, SpatiobatchError, without_secrets
 from spatiobatch.settings import ENVIRONMENT_VARIABLE, load_settings
 
 _START_SECONDS = 60
@@ -93,7 +93,7 @@ class _StoryHandler(logging.Handler):
             return
         step = getattr(record, "task_name", None)
         if record.module not in _ENGINE_MODULES and record.levelno >= logging.WARNING:
-            err.print(f"warning: {record.getMessage()}")
+            err.print(f"warning: {without_secrets(record.getMessage())}")
         elif record.module not in _ENGINE_MODULES:
             self._status.update(Text(f"{self._title}: {record.getMessage()}"))
         elif step and record.levelno == logging.INFO:
@@ -160,7 +160,7 @@ def guarded(command_line: Callable[[], Any], home: Path) -> int:
 
 
 def _failed(code: int, sentence: str) -> int:
-    err.print(f"spatiobatch: {sentence}")
+    err.print(f"spatiobatch: {without_secrets(sentence)}")
     return code
 
 
@@ -177,7 +177,7 @@ def _told(error: Exception) -> str | None:
 def _fault(error: Exception, home: Path) -> str:
     home.mkdir(exist_ok=True)
     file = home / "fault.txt"
-    file.write_text("".join(traceback.format_exception(error)))
+    file.write_text(without_secrets("".join(traceback.format_exception(error))))
     said = str(error).strip().partition("\n")[0]
     return f"this is a fault of spatiobatch ({type(error).__name__}: {said}); its traceback is in {file}"
 

@@ -14,7 +14,7 @@ _XML_SECRET = re.compile(r"(<Value>)[^<]+(</Value>)")
 _FORM_SECRET = re.compile(r"(?i)\b((?:client_secret|client_assertion|refresh_token|assertion)=)[^&\s]+")
 _ACCOUNT_KEY = re.compile(r"(?i)\b(AccountKey=)[^;\s\"]+")
 _TOKEN = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]+")
-_SECRET_FIELDS = {"access_token", "refresh_token", "id_token", "client_secret", "primary", "secondary"}
+_SECRET_FIELDS = {"access_token", "refresh_token", "id_token", "client_secret", "secretText", "primary", "secondary"}
 _LARGEST_BODY = 4 * 2**20
 
 

@@ -20,21 +20,36 @@
         ├── NoSuchHarvestError
         ├── HarvestRunningError
         ├── JobEndedError
+        ├── UnreadableFileError
         ├── NotStacError
         └── UnknownCollectionError
 
 Each carries data and builds its own message: what was asked, what is there, what to do.
 """
 
+import re
 from collections.abc import Iterable
 
 _MOST_NAMES = 20
+_SECRET = re.compile(
+    r"(?i:(?<=\bsig=)|(?<=\bAccountKey=)|(?<=\bclient_secret=)|(?<=\bclient_assertion=))[^&;\s\"'<>\\]+"
+    r"|\beyJ[\w-]{8,}(\.[\w-]*)*"
+)
+"""Signature of a SAS, account key, client secret; access token."""
+
+
+def without_secrets(text: str) -> str:
+    """The text, with every signature, key and token in it replaced: services repeat addresses in what they answer."""
+    return _SECRET.sub("(secret)", text)
 
 
 class SpatiobatchError(Exception):
     """The root of the tree."""
 
     exit_code = 1
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(without_secrets(sentence))
 
 
 class ConfigurationError(SpatiobatchError):
@@ -192,6 +207,14 @@ class JobEndedError(HarvestError):
             f"Job {job} is {state} ({reason or 'no reason given'}) with {unfinished} unfinished tasks: "
             "run the harvest again, with a larger job_wall_clock_minutes if the reason is MaxWallClockTimeExpiry."
         )
+
+
+class UnreadableFileError(HarvestError):
+    """A file in the results container is not what a harvest leaves there."""
+
+    def __init__(self, path: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{path} in the results container cannot be read ({problem}): {remedy}.")
+        self.path = path
 
 
 class NotStacError(HarvestError):

@@ -13,8 +13,15 @@ from pydantic import AfterValidator, PlainSerializer
 
 
 def in_utc(moment: datetime) -> datetime:
-    """The same instant in UTC; one without an offset is taken to be in UTC."""
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    """The same instant in UTC; one without an offset is taken to be in UTC.
+
+    Raises:
+        ValueError: there it is not between the years 1 and 9999.
+    """
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{moment.isoformat()} is out of range") from error
 
 
 def instant(text: str) -> datetime:
@@ -23,10 +30,7 @@ def instant(text: str) -> datetime:
     Raises:
         ValueError: it names none between the years 1 and 9999.
     """
-    try:
-        return in_utc(datetime.fromisoformat(text.strip().upper()))
-    except OverflowError as error:
-        raise ValueError(f"{text!r} is out of range") from error
+    return in_utc(datetime.fromisoformat(text.strip().upper()))
 
 
 def rfc3339(moment: datetime) -> str:

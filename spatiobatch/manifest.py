@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,35 @@ class Manifest(BaseModel):
             return None
         removed = "" if self.kind is Kind.increment else f", {self.changes.removed:,} removed"
         return f"Since {self.base}: {self.changes.added:,} added, {self.changes.changed:,} changed{removed}"
+
+
+class Latest(BaseModel):
+    """Of one query, the last full harvest and the increments of it, in the order in which they were published.
+
+    Never by the time in their ids: a clock may go back, and a scheduled run may begin late.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    full: str | None = None
+    increments: tuple[str, ...] = ()
+
+    @property
+    def harvests(self) -> tuple[str, ...]:
+        """All of them, oldest first."""
+        return (*((self.full,) if self.full else ()), *self.increments)
+
+    def before(self, harvest_id: str) -> tuple[str, ...]:
+        """Those that a harvest follows, which is among them if it was published already."""
+        return tuple(takewhile(lambda name: name != harvest_id, self.harvests))
+
+    def followed_by(self, manifest: Manifest) -> "Latest":
+        """This with one more harvest; an increment of anything but the last of them does not get in."""
+        if manifest.kind is Kind.full:
+            return Latest(full=manifest.harvest_id)
+        if self.before(manifest.harvest_id)[-1:] != (manifest.base,):
+            return self
+        return Latest(full=self.full, increments=(*self.before(manifest.harvest_id)[1:], manifest.harvest_id))
 
 
 class Layout:

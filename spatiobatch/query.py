@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from textwrap import shorten
 from typing import Annotated, Any, Self
@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from spatiobatch.errors import ConfigurationError
+from spatiobatch.intervals import instant, rfc3339
 
 CollectionId = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
@@ -60,19 +61,14 @@ def _interval(text: Any) -> Any:
         raise ValueError("an interval that is open at both ends says nothing: leave it out")
     if start and end and start >= end:
         raise ValueError(f"the interval ends at {ends[1]}, which is not after its start {ends[0]}")
-    return "/".join(_rfc3339(moment) if moment else ".." for moment in (start, end))
+    return "/".join(rfc3339(moment) if moment else ".." for moment in (start, end))
 
 
 def _instant(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text.strip())
+        return instant(text)
     except ValueError as error:
         raise ValueError(f"{text!r} is no RFC 3339 instant such as 2024-01-31 or 2024-01-31T12:00:00Z") from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _box(value: Any) -> Any:

@@ -62,6 +62,8 @@ STORAGE_VERSION = {"x-ms-version": "2023-11-03"}
 TRANSIENT = {408, 429, 500, 502, 503, 504}
 ATTEMPTS, TOKEN_ATTEMPTS = 10, 4
 CONNECT_AND_READ_SECONDS = (10, 60)
+SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*")
+"""Signature of a SAS and access token: services repeat what they were sent."""
 CONTRIBUTOR = "the node identity may not use it; assign it the role Storage Blob Data Contributor on the account"
 
 UNDATED = "undated"
@@ -1051,7 +1053,7 @@ def one_line(text: str) -> str:
 
 def note(sentence: str) -> None:
     """Tell how it goes, on standard error."""
-    print(f"compact_items: {sentence}", file=sys.stderr, flush=True)
+    print(f"compact_items: {SECRET.sub('(secret)', sentence)}", file=sys.stderr, flush=True)
 
 
 def run(environment: Mapping[str, str]) -> None:

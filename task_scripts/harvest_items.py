@@ -52,6 +52,9 @@ REQUIRED = (
 ADDRESS = re.compile(r"(https://[\w.-]+|http://(localhost|127\.0\.0\.1))(:\d+)?(/[^\s@?#\\]*)?")
 STORAGE_SCOPE = "https://storage.azure.com/.default"
 JSON_BODY = {"Content-Type": "application/json"}
+UNSIGNED = {"sign": "false"}
+"""No asset's SAS gets into the archive. The SDKs differ in where a search by POST has it, in the query
+(https://learn.microsoft.com/dotnet/api/azure.analytics.planetarycomputer.stacclient.search) or in the body."""
 STORAGE_VERSION = {"x-ms-version": "2023-11-03"}
 TRANSIENT = {408, 429, 500, 502, 503, 504}
 THROTTLED = {429, 503}
@@ -60,6 +63,8 @@ ATTEMPTS, MALFORMED_ATTEMPTS, LOST_ATTEMPTS, TOKEN_ATTEMPTS = 10, 4, 3, 4
 PATIENCE_SECONDS = 900
 CONNECT_AND_READ_SECONDS = (10, 60)
 REFRESH_SECONDS, PROGRESS_SECONDS, LEAST_HOLD_SECONDS = 1.5, 5.0, 1.0
+SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*")
+"""Signature of a SAS and access token: services repeat what they were sent."""
 UNKNOWN_RATE = 1.0
 """Calls a second while the harvest's budget cannot be read."""
 LISTED_AT_MOST = 1000
@@ -238,7 +243,7 @@ def item_of(raw: msgspec.Raw | bytes) -> Item:
     """What is decoded of an item."""
     try:
         return ITEM.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         start = one_line(bytes(raw)[:100].decode(errors="replace"))
         raise Failed(UNEXPECTED, f"an item cannot be told apart from others: {error}. It begins {start}") from None
 
@@ -400,7 +405,7 @@ class Service:
         if answer.status_code in call.accepted:
             try:
                 result = read(answer)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 problem = f"the answer is cut short or not what was expected ({error}): {one_line(answer.text[:500])}"
                 raise Again(problem, attempts=MALFORMED_ATTEMPTS) from None
             self.renewed, self.deadline = False, time.monotonic() + PATIENCE_SECONDS
@@ -434,7 +439,7 @@ class Service:
             if status == 401:
                 self.tokens.identity.renew()
                 self.renewed = True
-            seconds = retry_after(answer.headers.get("Retry-After", ""))
+            seconds = retry_after(answer.headers)
             self.heard(status, seconds)
             return Again(said(answer), status=status, seconds=seconds)
         if call.continued and status in TOKEN_GONE:
@@ -461,12 +466,21 @@ class Storage(Service):
         self.ask(call, lambda _: None)
 
     def changed(self, name: str, etag: str) -> tuple[Json | None, str]:
-        """A JSON blob and its ETag, None while it is the same as before or not there."""
+        """A JSON object and its ETag, None while it is the same as before or not there.
+
+        Its `age_seconds` are by the storage's clock, since those of nodes may differ.
+        """
         headers = {**STORAGE_VERSION, **({"If-None-Match": etag} if etag else {})}
         call = Call("GET", f"{self.root}/{quote(name)}", headers=headers, accepted=(200, 304, 404))
-        return self.ask(
-            call, lambda answer: (answer.json(), answer.headers["ETag"]) if answer.status_code == 200 else (None, etag)
-        )
+
+        def read(answer: requests.Response) -> tuple[Json | None, str]:
+            if answer.status_code != 200:
+                return None, etag
+            now, written = (http_date(answer.headers.get(header, "")) for header in ("Date", "Last-Modified"))
+            age = (now - written).total_seconds() if now and written else 0.0
+            return {**answer.json(), "age_seconds": age}, answer.headers["ETag"]
+
+        return self.ask(call, read)
 
 
 class Budget:
@@ -476,8 +490,7 @@ class Budget:
         self.changed = threading.Condition()
         self.share, self.ease = UNKNOWN_RATE, 1.0
         self.last = time.monotonic() - random.uniform(0, 1)  # noqa: S311  # tasks that start together spread
-        self.held_until = 0.0
-        self.announced: datetime = EARLIEST
+        self.held_until = self.announced = 0.0
 
     @property
     def gap(self) -> float:
@@ -508,7 +521,7 @@ class Budget:
         seconds = max(seconds, LEAST_HOLD_SECONDS)
         with self.changed:
             self.ease = max(self.ease / 2, 1 / 16)
-            self.announced = max(self.announced, datetime.now(UTC) + timedelta(seconds=seconds))
+            self.announced = max(self.announced, time.monotonic() + seconds)
         self.hold(seconds)
 
     def recover(self) -> None:
@@ -525,7 +538,7 @@ class Control(threading.Thread):
         self.storage, self.budget = storage, budget
         self.prefix, self.progress_blob = f"{prefix}/control", f"{prefix}/control/progress/{name}.json"
         self.etags: dict[str, str] = {}
-        self.known: datetime = EARLIEST
+        self.known = 0.0
         self.progress: Json = {}
         self.told, self.told_at = self.progress, time.monotonic() - PROGRESS_SECONDS
         self.ended, self.wake = False, threading.Event()
@@ -550,13 +563,13 @@ class Control(threading.Thread):
         """Exchange news with the flow and the other tasks."""
         if self.budget.announced > self.known:
             self.known = self.budget.announced
-            self.storage.put(f"{self.prefix}/backoff.json", {"until": rfc3339(self.known)})
+            self.storage.put(f"{self.prefix}/backoff.json", {"seconds": self.known - time.monotonic()})
         if budget := self.changed("budget.json"):
             self.budget.set_share(float(budget["requests_per_second"]), int(budget["running"]))
         if backoff := self.changed("backoff.json"):
-            until = instant(backoff["until"]) or EARLIEST
-            self.known = max(self.known, until)
-            self.budget.hold((until - datetime.now(UTC)).total_seconds())
+            seconds = float(backoff.get("seconds", 0)) - backoff["age_seconds"]
+            self.known = max(self.known, time.monotonic() + seconds)
+            self.budget.hold(seconds)
         if self.progress is not self.told and time.monotonic() - self.told_at >= PROGRESS_SECONDS:
             self.told, self.told_at = self.progress, time.monotonic()
             self.storage.put(self.progress_blob, self.told)
@@ -595,8 +608,8 @@ class Catalog(Service):
             self.budget.recover()
 
     def url(self, path: str) -> str:
-        """An address with what every call needs; unsigned, so that no asset's SAS gets into the archive."""
-        return with_parameters(f"{self.root}{path}", {"api-version": self.api_version, "sign": "false"})
+        """An address with what every call needs."""
+        return with_parameters(f"{self.root}{path}", {"api-version": self.api_version, **UNSIGNED})
 
     def learn_dialect(self) -> None:
         """Learn from the conformance classes what a search can ask for, and what time it is there."""
@@ -620,7 +633,7 @@ class Catalog(Service):
         self, shard: Shard, interval: Interval, place: Place | None, *, backwards: bool = False, ids_only: bool = False
     ) -> Call:
         """The first page of an interval, from a place on."""
-        query: Json = {"collections": [shard.collection], "limit": shard.page_size}
+        query: Json = {"collections": [shard.collection], "limit": shard.page_size, **UNSIGNED}
         if shard.bbox:
             query["bbox"] = shard.bbox
         if self.sorts:
@@ -654,20 +667,25 @@ class Catalog(Service):
         return None if body is None else entries_of([body])[0]
 
     def following(self, call: Call, page: Page) -> Call | None:
-        """The call for the next page; a token goes nowhere but to the server that it is for."""
+        """The call for the next page, if there is one."""
         link = next((link for link in page.links or [] if link.get("rel") == "next"), None)
-        if link is None:
-            return None
+        try:
+            return self.linked(call, link) if link else None
+        except (ValueError, TypeError) as error:
+            raise Failed(UNEXPECTED, f"{call.url} answered with a next link that is none of STAC's: {error}") from None
+
+    def linked(self, call: Call, link: Json) -> Call:
+        """The call that a link stands for; a token goes nowhere but to the server that it is for."""
         url = urldefrag(urljoin(call.url, str(link.get("href", "")))).url
         if origin(url) != origin(call.url):
             raise Failed(UNEXPECTED, f"the next link of {call.url} leads to another server, {url}; it is not followed")
-        url = with_parameters(url, {"api-version": self.api_version, "sign": "false"})
+        url = with_parameters(url, {"api-version": self.api_version, **UNSIGNED})
         if str(link.get("method", "GET")).upper() != "POST":
             return Call("GET", url, continued=True)
         sent, body = msgspec.json.decode(call.body or b"{}"), link.get("body") or {}
         # A body that lacks the collections would search everything, so it can only be meant to be merged.
         merged = {**sent, **body} if link.get("merge") or "collections" not in body else body
-        return Call("POST", url, msgspec.json.encode(merged), headers=JSON_BODY, continued=True)
+        return Call("POST", url, msgspec.json.encode(merged | UNSIGNED), headers=JSON_BODY, continued=True)
 
 
 def closed_interval(interval: Interval, place: Place | None, backwards: bool) -> str:
@@ -970,8 +988,8 @@ class Verification:
 
     def __init__(self, catalog: Catalog, shard: Shard, covered: Interval, archive: Archive) -> None:
         self.catalog, self.shard, self.covered, self.archive = catalog, shard, covered, archive
-        self.began = max(shard.harvest_started, catalog.asked or EARLIEST)
-        """By the flow's clock or the catalog's, whichever says later: what the catalog wrote after it is news."""
+        self.began = catalog.asked or shard.harvest_started
+        """By the catalog's clock, or by the flow's where that is not known: what the catalog wrote after it is news."""
         self.arrived: dict[bytes, str] = {}
         self.deleted: dict[bytes, str] = {}
         self.settled: set[bytes] = set()
@@ -1177,12 +1195,13 @@ def backoff(attempt: int) -> float:
     return random.uniform(longest / 2, longest)  # noqa: S311  # it spreads load and guards nothing
 
 
-def retry_after(value: str) -> float:
-    """Seconds that a Retry-After header asks for: a number or a date (RFC 9110, 10.2.3)."""
-    if value.isdecimal():
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that Retry-After asks for: a number, or a date by the server's clock (RFC 9110, 10.2.3)."""
+    value = headers.get("Retry-After", "")
+    if value.isascii() and value.isdecimal():
         return float(value)
-    moment = http_date(value)
-    return (moment - datetime.now(UTC)).total_seconds() if moment else 0.0
+    moment, now = http_date(value), http_date(headers.get("Date", "")) or datetime.now(UTC)
+    return (moment - now).total_seconds() if moment else 0.0
 
 
 def http_date(value: str) -> datetime | None:
@@ -1206,7 +1225,7 @@ def one_line(text: str) -> str:
 
 def note(sentence: str) -> None:
     """Tell how it goes, on standard error."""
-    print(f"harvest_items: {sentence}", file=sys.stderr, flush=True)
+    print(f"harvest_items: {SECRET.sub('(secret)', sentence)}", file=sys.stderr, flush=True)
 
 
 def shard_from(text: str) -> Shard:

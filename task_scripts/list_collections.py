@@ -33,6 +33,8 @@ ATTEMPTS = 10
 TOKEN_ATTEMPTS = 4
 DEADLINE_SECONDS = 900
 CONNECT_AND_READ_SECONDS = (10, 30)
+SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*")
+"""Signature of a SAS and access token: services repeat what they were sent."""
 ADVICE = {
     401: "the token of the node identity {client_id} is not accepted, not even a new one; check GEOCATALOG_SCOPE",
     403: "the node identity {client_id} may not read {root}; assign it the role GeoCatalog Reader (or GeoCatalog "
@@ -105,7 +107,7 @@ class GeoCatalog:
                 if answer.status_code not in TRANSIENT:
                     return answer
                 problem = said(answer)
-                wait = max(wait, retry_after(answer.headers.get("Retry-After", "")))
+                wait = max(wait, retry_after(answer.headers))
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 problem = one_line(str(getattr(error.args[0], "reason", error)) if error.args else repr(error))
             untrusted = "CERTIFICATE_VERIFY_FAILED" in problem
@@ -161,9 +163,10 @@ def next_url(page: dict[str, Any], url: str, api_version: str) -> str | None:
         return None
     if origin(following) != origin(url):
         raise Failed(UNEXPECTED, f"the next link of {url} leads to another server, {following}; it is not followed")
-    if re.search(r"[?&]api-version=", following):
-        return following
-    return f"{following}{'&' if '?' in following else '?'}api-version={api_version}"
+    for name, value in (("api-version", api_version), ("sign", "false")):
+        if not re.search(rf"[?&]{name}=", following):
+            following = f"{following}{'&' if '?' in following else '?'}{name}={value}"
+    return following
 
 
 def origin(url: str) -> tuple[str, str]:
@@ -176,7 +179,9 @@ def list_collections(catalog: GeoCatalog, api_version: str) -> list[str]:
     """Follow every page; a collection that comes twice (the catalog changed meanwhile) counts as it came last."""
     found: dict[str, str] = {}
     seen: set[str] = set()
-    url: str | None = f"{catalog.root}/stac/collections?api-version={api_version}"
+    # Unsigned: the SAS of an asset would get into the archive.
+    # https://learn.microsoft.com/dotnet/api/azure.analytics.planetarycomputer.stacclient.getcollections
+    url: str | None = f"{catalog.root}/stac/collections?api-version={api_version}&sign=false"
     while url:
         if url in seen:
             raise Failed(UNEXPECTED, f"the pages of the GeoCatalog run in a circle: {url} came before")
@@ -197,12 +202,22 @@ def backoff(attempt: int) -> float:
     return random.uniform(longest / 2, longest)  # noqa: S311  # it spreads load and guards nothing
 
 
-def retry_after(value: str) -> float:
-    """Seconds that a Retry-After header asks for: a number or a date (RFC 9110, 10.2.3)."""
-    if value.isdecimal():
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that Retry-After asks for: a number, or a date by the server's clock (RFC 9110, 10.2.3)."""
+    value = headers.get("Retry-After", "")
+    if value.isascii() and value.isdecimal():
         return float(value)
-    moment = email.utils.parsedate_tz(value)
-    return email.utils.mktime_tz(moment) - time.time() if moment else 0.0
+    moment = seconds_of(value)
+    return moment - (seconds_of(headers.get("Date", "")) or time.time()) if moment else 0.0
+
+
+def seconds_of(date: str) -> float | None:
+    """The moment that a header names, in seconds since 1970."""
+    parts = email.utils.parsedate_tz(date)
+    try:
+        return email.utils.mktime_tz(parts) if parts else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def said(answer: requests.Response) -> str:
@@ -218,7 +233,7 @@ def one_line(text: str) -> str:
 
 def note(sentence: str) -> None:
     """Tell how it goes, on standard error."""
-    print(f"list_collections: {sentence}", file=sys.stderr, flush=True)
+    print(f"list_collections: {SECRET.sub('(secret)', sentence)}", file=sys.stderr, flush=True)
 
 
 def catalog_from(environment: Mapping[str, str]) -> GeoCatalog:

@@ -17,7 +17,11 @@ readonly transient_curl_codes=' 0 5 6 7 16 18 28 35 52 55 56 92 ' # names, conne
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-note() { printf 'list_collections: %s\n' "$*" >&2; }
+# Services repeat what they were sent: no signature of a SAS and no access token gets into the log.
+note() {
+  printf 'list_collections: %s\n' "$*" |
+    sed -E "s/(\\bsig=)[^&[:space:]\"'<>\\]+/\1(secret)/Ig; s/\\beyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)*/(secret)/g" >&2
+}
 
 fail() {
   note "${*:2}"
@@ -130,13 +134,17 @@ no_token() {
     "The identity endpoint said: $(cat "$work/identity" "$work/identity.errors" 2>/dev/null | one_line)"
 }
 
-# Seconds that a Retry-After header asks for: a number or a date (RFC 9110, 10.2.3).
+header() { sed -n "s/^$1: *//Ip" "$work/headers" 2>/dev/null | tr -d '\r' | tail -n 1; }
+
+# Seconds that a Retry-After header asks for: a number, or a date by the server's clock (RFC 9110, 10.2.3).
 retry_after() {
-  local value
-  value=$(sed -n 's/^[Rr][Ee][Tt][Rr][Yy]-[Aa][Ff][Tt][Ee][Rr]: *//p' "$work/headers" 2>/dev/null | tr -d '\r' | tail -n 1)
+  local value now
+  value=$(header Retry-After)
+  now=$(header Date)
+  now=$(date -d "${now:-now}" +%s 2>/dev/null || date +%s)
   case $value in
     '') echo 0 ;;
-    *[!0-9]*) echo $(($(date -d "$value" +%s 2>/dev/null || date +%s) - $(date +%s))) ;;
+    *[!0-9]*) echo $(($(date -d "$value" +%s 2>/dev/null || echo "$now") - now)) ;;
     *) echo "$((10#$value))" ;;
   esac
 }
@@ -221,11 +229,15 @@ next_url() {
   esac
   [[ $(origin "$following") == "$(origin "$1")" ]] ||
     fail 5 "the next link of $1 leads to another server, $following; it is not followed"
-  case $following in
-    *[?\&]api-version=*) echo "$following" ;;
-    *\?*) echo "$following&api-version=$GEOCATALOG_API_VERSION" ;;
-    *) echo "$following?api-version=$GEOCATALOG_API_VERSION" ;;
-  esac
+  local parameter
+  for parameter in "api-version=$GEOCATALOG_API_VERSION" sign=false; do
+    case $following in
+      *[?\&]"${parameter%%=*}"=*) ;;
+      *\?*) following+="&$parameter" ;;
+      *) following+="?$parameter" ;;
+    esac
+  done
+  echo "$following"
 }
 
 main() {
@@ -234,7 +246,9 @@ main() {
   check_environment
   reader=$(json_reader)
   token_from_az || token_from_identity_endpoint || no_token
-  url="$root/stac/collections?api-version=$GEOCATALOG_API_VERSION"
+  # Unsigned: the SAS of an asset would get into the archive.
+  # https://learn.microsoft.com/dotnet/api/azure.analytics.planetarycomputer.stacclient.getcollections
+  url="$root/stac/collections?api-version=$GEOCATALOG_API_VERSION&sign=false"
   while [[ -n $url ]]; do
     [[ -z ${seen[$url]:-} ]] || fail 5 "the pages of the GeoCatalog run in a circle: $url came before"
     seen[$url]=1

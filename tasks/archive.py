@@ -1,6 +1,5 @@
 """The archive of an item harvest: receipts, a copy in a folder, and which harvest is a query's latest."""
 
-import json
 import os
 import random
 import time
@@ -13,18 +12,20 @@ from typing import Any
 from azure.batch.models import BatchTaskCounts
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceExistsError, ResourceModifiedError
-from azure.storage.blob import BlobClient, ContainerClient
+from azure.storage.blob import BlobClient, ContainerClient, StorageStreamDownloader
 from prefect.logging import get_run_logger
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from spatiobatch.errors import OutputError, ServiceError
-from spatiobatch.manifest import Kind, Layout, Manifest
+from spatiobatch.errors import OutputError, ServiceError, UnreadableFileError
+from spatiobatch.manifest import Latest, Layout, Manifest
 from spatiobatch.names import path_segment
+from spatiobatch.query import first_problem
 from spatiobatch.receipts import Receipt
 from tasks.clients import AzureClients, azure_task, found
 from tasks.environment import Environment, results
 
 LATEST = "latest.json"
+_LATEST = TypeAdapter(dict[str, Latest])
 _RECEIPT = ".receipt.json"
 _ARRIVING_SECONDS = 5
 _LATEST_ATTEMPTS = 10
@@ -158,31 +159,35 @@ def publish_latest(azure: AzureClients, environment: Environment, manifest: Mani
     )
 
 
-def read_latest(container: ContainerClient) -> dict[str, Any]:
-    """By query hash, `{"full": harvest id, "increments": [harvest id, ...]}` of the last harvests that are complete."""
-    there = found(container.download_blob, LATEST)
-    latest: dict[str, Any] = json.loads(there.readall()) if there else {}
-    return latest
+def read_latest(container: ContainerClient) -> dict[str, Latest]:
+    """By query hash, the last harvests that are complete.
+
+    Raises:
+        UnreadableFileError: that is not what the file says.
+    """
+    return _latest_in(found(container.download_blob, LATEST))
+
+
+def _latest_in(there: StorageStreamDownloader[bytes] | None) -> dict[str, Latest]:
+    try:
+        return _LATEST.validate_json(there.readall()) if there else {}
+    except ValidationError as error:
+        remedy = "put an earlier version of it back, or delete it, so that the next harvests are compared with none"
+        raise UnreadableFileError(LATEST, first_problem(error), remedy) from error
 
 
 def _replace(blob: BlobClient, manifest: Manifest) -> None:
     there = found(blob.download_blob)
-    latest: dict[str, Any] = json.loads(there.readall()) if there else {}
-    latest[manifest.query.hash] = _entry(latest.get(manifest.query.hash), manifest)
+    latest = _latest_in(there)
+    earlier = latest.get(manifest.query.hash, Latest())
+    later = earlier.followed_by(manifest)
+    if manifest.harvest_id not in later.harvests:
+        gone = "increment %s follows %s, which is not the last harvest any more: latest.json goes without it"
+        get_run_logger().warning(gone, manifest.harvest_id, manifest.base)
+    latest[manifest.query.hash] = later
     condition: dict[str, Any] = (
         {"etag": there.properties.etag, "match_condition": MatchConditions.IfNotModified, "overwrite": True}
         if there
         else {"overwrite": False}
     )
-    blob.upload_blob(json.dumps(latest, indent=1), **condition)
-
-
-def _entry(there: dict[str, Any] | None, manifest: Manifest) -> dict[str, Any]:
-    """A query's entry with this harvest; ids begin with the time, so the greater one is the later."""
-    entry = there or {"full": None, "increments": []}
-    if manifest.kind is Kind.increment:
-        return {**entry, "increments": sorted({*entry["increments"], manifest.harvest_id})}
-    if entry["full"] and entry["full"] >= manifest.harvest_id:
-        return entry
-    later = [name for name in entry["increments"] if name > manifest.harvest_id]
-    return {"full": manifest.harvest_id, "increments": later}
+    blob.upload_blob(_LATEST.dump_json(latest, indent=1), **condition)

@@ -1,5 +1,6 @@
 """What a harvest is compared with, and what an increment asks for: a query's last full harvest and its increments."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 
@@ -7,7 +8,7 @@ from azure.storage.blob import ContainerClient
 from prefect.logging import get_run_logger
 from pydantic import JsonValue, ValidationError
 
-from spatiobatch.manifest import Kind, Layout, Manifest
+from spatiobatch.manifest import Kind, Latest, Layout, Manifest
 from tasks.archive import read_latest
 from tasks.clients import AzureClients, azure_task, found
 from tasks.environment import Environment
@@ -84,9 +85,8 @@ def read_base(azure: AzureClients, environment: Environment, harvest: Unfinished
     if harvest.max_items is not None:
         return Base()
     container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
-    entry = read_latest(container).get(harvest.query.hash, {"full": None, "increments": []})
-    names = [name for name in (entry["full"], *entry["increments"]) if name and name < harvest.harvest_id]
-    base = Base(_manifests(container, names))
+    latest = read_latest(container).get(harvest.query.hash, Latest())
+    base = Base(_manifests(container, latest.before(harvest.harvest_id)))
     if harvest.since is None:
         return base
     problem = _problem(base)
@@ -104,7 +104,7 @@ def _problem(base: Base) -> str | None:
     return None
 
 
-def _manifests(container: ContainerClient, names: list[str]) -> tuple[Manifest, ...]:
+def _manifests(container: ContainerClient, names: Iterable[str]) -> tuple[Manifest, ...]:
     """The manifests of these harvests; none of them where one is missing, since the rest would not be the whole."""
     manifests = []
     for name in names:

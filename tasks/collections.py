@@ -55,7 +55,7 @@ def parse_collections(stdout: bytes, query: Query) -> list[dict[str, Any]]:
         _Answer.model_validate(answer)
     except ValidationError as error:
         raise NotStacError(TASK_ID, first_problem(error)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NotStacError(TASK_ID, f"no JSON ({error})") from error
     collections: list[dict[str, Any]] = answer["collections"]
     known = {collection["id"] for collection in collections}

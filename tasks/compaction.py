@@ -5,12 +5,13 @@ from itertools import count
 from typing import Any
 
 from azure.batch.models import BatchTask, BatchTaskCreateOptions
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
 
-from spatiobatch.errors import HarvestError
+from spatiobatch.errors import HarvestError, UnreadableFileError
 from spatiobatch.manifest import Changes, Layout
 from spatiobatch.names import digest, path_segment
+from spatiobatch.query import first_problem
 from spatiobatch.receipts import Receipt
 from tasks.archive import read_receipts
 from tasks.base import Base
@@ -197,7 +198,10 @@ def _task(
 def _report(azure: AzureClients, environment: Environment, harvest_id: str, collection: str) -> Compaction:
     container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
     path = f"{Layout(harvest_id).root}/parquet/{path_segment(collection)}/compaction.json"
-    return Compaction.model_validate_json(container.download_blob(path).readall())
+    try:
+        return Compaction.model_validate_json(container.download_blob(path).readall())
+    except ValidationError as error:
+        raise UnreadableFileError(path, first_problem(error), "harvest again") from error
 
 
 def _check_counts(report: Compaction, archived: int) -> None:

@@ -1,6 +1,7 @@
 """An item harvest on the nodes: rounds of shards, each a Batch task that leaves a receipt."""
 
 import copy
+import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -29,7 +30,7 @@ from tasks.clients import AzureClients, azure_task
 from tasks.compaction import Compacted, Compaction
 from tasks.environment import Environment, results
 from tasks.job import submit_tasks
-from tasks.logs import check_succeeded
+from tasks.logs import check_succeeded, outlived_its_sas
 from tasks.node_task import node_task, results_url
 from tasks.node_watch import NodeWatch
 from tasks.pace import Budget
@@ -131,9 +132,9 @@ def run_round(
     if ended := _ended(batch, job):  # its tasks may all have ended with it, so that the last wait was content
         raise JobEndedError(job, *ended, len(shards))
     there = {task.id: task for task in batch.list_tasks(job)}
-    tried = [(shard, [there[name] for name in _task_ids(shard) if name in there]) for shard in shards]
+    tried = [(shard, _tasks_of(shard, there)) for shard in shards]
     _judge(azure, environment, job, harvest_id, [tasks for _, tasks in tried])
-    wanted = [(_task_ids(shard)[len(tasks)], shard) for shard, tasks in tried if all(map(_completed, tasks))]
+    wanted = [(_task_id(shard, len(tasks) + 1), shard) for shard, tasks in tried if all(map(_completed, tasks))]
     budget = Budget(results(azure, environment), Layout(harvest_id).root, azure.settings.requests_per_second)
     if wanted:
         budget.share(min(len(wanted), slots(azure.settings)))
@@ -146,9 +147,15 @@ def run_round(
     return read_receipts.fn(azure, environment, harvest_id, arriving.receipts)
 
 
-def _task_ids(shard: Shard) -> list[str]:
-    """The ids of a shard's attempts: a task that has ended never comes back."""
-    return [f"items-{shard.name}", *(f"items-{shard.name}-{number}" for number in range(2, _ATTEMPTS + 1))]
+def _task_id(shard: Shard, number: int) -> str:
+    """The id of a shard's attempt: a task that has ended never comes back."""
+    return f"items-{shard.name}" if number == 1 else f"items-{shard.name}-{number}"
+
+
+def _tasks_of(shard: Shard, there: Mapping[str, BatchTask]) -> list[BatchTask]:
+    """The attempts at a shard, the first one first."""
+    names = (_task_id(shard, number) for number in itertools.count(1))
+    return [there[name] for name in itertools.takewhile(lambda name: name in there, names)]
 
 
 def _completed(task: BatchTask) -> bool:
@@ -160,11 +167,13 @@ def _judge(
 ) -> None:
     """Look at the shards that are submitted again although tasks of theirs have ended.
 
+    One that only waited for too long has not been attempted: its script's address is signed anew each time.
+
     Raises:
         ShardsFailedError: one of them has no attempt left.
     """
     again = [tasks for tasks in tried if tasks and all(map(_completed, tasks))]
-    hopeless = [tasks for tasks in again if len(tasks) == _ATTEMPTS]
+    hopeless = [tasks for tasks in again if len(tasks) - sum(map(outlived_its_sas, tasks)) >= _ATTEMPTS]
     worst = (hopeless or again)[:1]
     if not worst:
         return

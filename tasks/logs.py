@@ -6,6 +6,7 @@ from azure.batch.models import BatchTask, BatchTaskExecutionInfo
 from azure.core.exceptions import HttpResponseError
 
 from spatiobatch.errors import HarvestError, TaskFailedError
+from tasks import storage
 from tasks.clients import AzureClients, azure_task, found
 from tasks.environment import Environment
 
@@ -55,11 +56,23 @@ def check_succeeded(azure: AzureClients, environment: Environment, job: str, tas
     if info is not None and info.result == "success":
         return
     node = task.node_info.node_id if task.node_info else None
+    if outlived_its_sas(task):
+        outcome = "waited longer for a node than the SAS of its script lasts"
+        raise TaskFailedError(job, task.id, outcome, node, "set script_access to identity, or have more nodes")
     if info is None or info.start_time is None:
         outcome = f"failed before it ran: {_reason(info)}"
         raise TaskFailedError(job, task.id, outcome, node, "so there is no stderr")
     stderr = read_log(azure, environment, job, task.id, f"{logs}/stderr.txt")
     raise TaskFailedError(job, task.id, _outcome(info), node, _tail(stderr))
+
+
+def outlived_its_sas(task: BatchTask) -> bool:
+    """Whether a task never ran since its node came too late to download the script by its SAS."""
+    failure = task.execution_info.failure_info if task.execution_info else None
+    signed = any("sig=" in (file.http_url or "") for file in task.resource_files or [])
+    if not (signed and failure and failure.code == "BlobAccessDenied" and task.state_transition_time):
+        return False
+    return bool(task.state_transition_time - task.creation_time >= storage.SAS_LIFE)
 
 
 def _outcome(info: BatchTaskExecutionInfo) -> str:

@@ -1,6 +1,5 @@
 """How far a running harvest is: a bar in Prefect's UI, and now and then a line in its log."""
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
@@ -11,11 +10,19 @@ from azure.storage.blob import BlobProperties, ContainerClient
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
+from pydantic import BaseModel, ValidationError
 
 from tasks.archive import MOST_READERS
 
 _LOOK_SECONDS = 5
 _LONGEST_SILENCE_SECONDS = 60
+
+
+class Done(BaseModel):
+    """How far a task is."""
+
+    items: int = 0
+    pages: int = 0
 
 
 class Progress:
@@ -26,7 +33,7 @@ class Progress:
         self._folder = f"{root}/control/progress/"
         self._key = f"harvest-{root.rpartition('-')[2]}-progress"
         self._bar: UUID | None = None
-        self._read: dict[str, tuple[str, dict[str, int]]] = {}
+        self._read: dict[str, tuple[str, Done]] = {}
         self._next_look = self._next_word = 0.0
         self._silence_seconds = _LOOK_SECONDS
 
@@ -37,7 +44,7 @@ class Progress:
             return
         self._next_look = now + _LOOK_SECONDS
         self._refresh()
-        items, pages = (sum(progress[key] for _, progress in self._read.values()) for key in ("items", "pages"))
+        items, pages = (sum(getattr(done, name) for _, done in self._read.values()) for name in ("items", "pages"))
         tasks = f"{counts.completed} tasks are done, {counts.running} running, {counts.active} waiting"
         sentence = f"{tasks}; {items:,} items on {pages:,} pages"
         self._show(100 * counts.completed / max(1, counts.completed + counts.running + counts.active), sentence)
@@ -67,11 +74,14 @@ class Progress:
         changed = [
             blob
             for blob in self._container.list_blobs(name_starts_with=self._folder)
-            if self._read.get(blob.name, ("",))[0] != blob.etag
+            if blob.name not in self._read or self._read[blob.name][0] != blob.etag
         ]
         with ThreadPoolExecutor(MOST_READERS) as readers:
-            for blob, progress in zip(changed, readers.map(self._progress, changed), strict=True):
-                self._read[blob.name] = (blob.etag, progress)
+            for blob, done in zip(changed, readers.map(self._done, changed), strict=True):
+                self._read[blob.name] = (blob.etag, done)
 
-    def _progress(self, blob: BlobProperties) -> dict[str, int]:
-        return {"items": 0, "pages": 0, **json.loads(self._container.download_blob(blob.name).readall())}
+    def _done(self, blob: BlobProperties) -> Done:
+        try:
+            return Done.model_validate_json(self._container.download_blob(blob.name).readall())
+        except ValidationError:
+            return Done()  # it only tells people how far a harvest is

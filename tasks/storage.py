@@ -37,7 +37,10 @@ _SECURITY = {
     "allow_shared_key_access": False,
     "enable_https_traffic_only": True,
 }
-_SAS_LIFE = timedelta(minutes=30)
+SAS_LIFE = timedelta(minutes=30)
+"""How long a signed address of a script works."""
+_CLOCKS_DIFFER = timedelta(minutes=15)
+"""https://learn.microsoft.com/azure/storage/common/storage-sas-overview#best-practices-when-using-sas"""
 
 
 @azure_task("ensure storage account")
@@ -147,13 +150,13 @@ def script_url(azure: AzureClients, blob_endpoint: str, script: str, *, signed: 
     if not signed:
         return str(blob.url)
     now = datetime.now(UTC)
-    key = service.get_user_delegation_key(now - timedelta(minutes=5), now + _SAS_LIFE)
+    key = service.get_user_delegation_key(now - _CLOCKS_DIFFER, now + SAS_LIFE)
     sas = generate_blob_sas(
         blob.account_name,
         blob.container_name,
         blob.blob_name,
         user_delegation_key=key,
         permission=BlobSasPermissions(read=True),
-        expiry=now + _SAS_LIFE,
+        expiry=now + SAS_LIFE,
     )
     return f"{blob.url}?{sas}"

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from operator import eq, ge, gt, le, lt
 from pathlib import Path
@@ -176,10 +177,19 @@ class Server(ThreadingHTTPServer):
         self.blobs: dict[str, bytes] = {}
         self.written: list[str] = []
         self.date: str | None = STARTED_THERE
-        """Its Date header."""
+        """Its Date header; the container has a clock of its own."""
+        self.storage_ahead = timedelta()
+        """How far the container's clock is ahead."""
+        self.modified: dict[str, datetime] = {}
+        """When a blob was written, by the container's clock; now where it is not among them."""
         self.tokens = 0
         self.asked: list[str] = []
         self.set_budget(10_000, 1)
+
+    @property
+    def storage_now(self) -> datetime:
+        """The present by the container's clock."""
+        return datetime.now(UTC) + self.storage_ahead
 
     def set_budget(self, requests_per_second: float, running: int) -> None:
         """What the flow writes."""
@@ -190,6 +200,7 @@ class Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer is written in two pieces
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
@@ -211,6 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.asked.append(self.path)
         query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert query["sign"] == "false"
         self.send(self.server.catalog.search(query))
 
     def do_PUT(self) -> None:
@@ -225,14 +237,16 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None:
             return self.send(Answer(404, ""))
         same = self.headers.get("If-None-Match") == etag
-        return self.send(Answer(304 if same else 200, "" if same else content.decode(), {"ETag": etag}))
+        now = self.server.storage_now
+        dates = {"Date": now, "Last-Modified": self.server.modified.get(name, now)}
+        headers = {header: format_datetime(moment, usegmt=True) for header, moment in dates.items()}
+        return self.send(Answer(304 if same else 200, "" if same else content.decode(), {"ETag": etag, **headers}))
 
     def send(self, answer: Answer) -> None:
-        body = answer.body.replace("{origin}", self.server.origin).encode()
+        body = answer.body.replace("{origin}", self.server.origin).encode(errors="surrogateescape")
         self.send_response_only(answer.status)
-        if self.server.date is not None:
-            self.send_header("Date", self.server.date)
-        for name, value in answer.headers.items():
+        date = {} if self.server.date is None else {"Date": self.server.date}
+        for name, value in (date | answer.headers).items():
             self.send_header(name, value)
         if answer.status != 304:
             self.send_header("Content-Length", str(len(body) + 10 * answer.torn))

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPSConnection
 from pathlib import Path
 from ssl import create_default_context
@@ -25,17 +25,19 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.logging import disable_run_logger
 
-from spatiobatch.errors import JobEndedError, OutputError, ShardsFailedError
+from spatiobatch.errors import JobEndedError, OutputError, ShardsFailedError, TaskFailedError, UnreadableFileError
 from spatiobatch.manifest import Kind, Layout, Manifest
 from spatiobatch.names import digest
 from spatiobatch.query import query_from
 from spatiobatch.receipts import Receipt, total
+from spatiobatch.settings import ScriptAccess
 from spatiobatch.shards import Plan, Shard
 from tasks import archive, items, pace, progress, storage
 from tasks.base import Base
 from tasks.clients import AzureClients
 from tasks.environment import Environment, read_environment
 from tasks.job import close_job, open_job
+from tasks.logs import check_succeeded
 from tasks.progress import Progress
 
 DEMO = ("optical-scenes", "aerial-strips", "monthly-composites")
@@ -164,13 +166,14 @@ def plan(*collections: str, query: dict[str, Any] | None = None, **how: Any) -> 
     return Plan.of(found, asked, STARTED, **{"parallel": 2, "page_quota": 10, **how})
 
 
-def manifest(harvest_id: str, kind: Kind = Kind.full) -> Manifest:
+def manifest(harvest_id: str, kind: Kind = Kind.full, base: str | None = None, **asked: Any) -> Manifest:
     return Manifest(
         harvest_id=harvest_id,
         kind=kind,
+        base=base,
         complete=True,
         verified=True,
-        query=query_from(content="items"),
+        query=query_from(content="items", **asked),
         collections={},
         started=STARTED,
         finished=STARTED,
@@ -310,6 +313,23 @@ def test_the_archive_is_copied_without_what_does_not_count(obedient: Field, tmp_
     }
 
 
+def test_a_task_that_waits_for_longer_than_its_sas_lasts_is_no_attempt(
+    obedient: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "SAS_LIFE", timedelta(seconds=4))
+    monkeypatch.setattr(items, "_ATTEMPTS", 1)
+    field = replace(obedient, azure=AzureClients(obedient.azure.settings.with_(script_access=ScriptAccess.sas)))
+    batch = field.azure.batch(field.environment.batch_endpoint)
+    for number in range(field.azure.settings.pool_task_slots):
+        batch.create_task(field.job, {"id": f"before-{number}", "commandLine": "sleep 6"})
+    (shard,) = plan("simple", parallel=1).owed([])
+    late = f"items-{shard.name}"
+    assert [[receipt.count for receipt in field.round([shard])] for _ in range(2)] == [[], [10]]
+    with pytest.raises(TaskFailedError, match=r"waited longer .* set script_access to identity") as failure:
+        check_succeeded(field.azure, field.environment, field.job, batch.get_task(field.job, late), "logs")
+    assert "sig=" not in str(failure.value)
+
+
 def test_no_name_in_the_container_leaves_the_output_folder(field: Field, tmp_path: Path) -> None:
     put_as_it_is(field, f"{Layout(field.harvest_id).root}/logs/../../../../outside.txt")
     with pytest.raises(OutputError, match="outside"):
@@ -328,13 +348,44 @@ def put_as_it_is(field: Field, path: str) -> None:
     connection.close()
 
 
+def published(field: Field, *harvests: Manifest) -> None:
+    for harvest in harvests:
+        archive.publish_latest.fn(field.azure, field.environment, harvest)
+
+
 def test_latest_keeps_the_last_full_harvest_and_its_increments(field: Field) -> None:
-    for name, kind in (("1", Kind.full), ("2", Kind.increment), ("3", Kind.increment)):
-        archive.publish_latest.fn(field.azure, field.environment, manifest(name, kind))
+    published(field, manifest("1"), manifest("2", Kind.increment, "1"), manifest("3", Kind.increment, "2"))
     assert latest(field) == {"full": "1", "increments": ["2", "3"]}
-    for name in ("4", "0"):
-        archive.publish_latest.fn(field.azure, field.environment, manifest(name))
+    published(field, manifest("4"))
     assert latest(field) == {"full": "4", "increments": []}
+
+
+def test_what_was_published_last_is_the_latest_also_when_the_clock_went_back(field: Field) -> None:
+    published(field, manifest("20350101"), manifest("20260101"), manifest("20250101", Kind.increment, "20260101"))
+    assert latest(field) == {"full": "20260101", "increments": ["20250101"]}
+
+
+def test_an_increment_of_what_is_not_the_latest_any_more_does_not_get_in(field: Field) -> None:
+    published(field, manifest("5"), manifest("7"), manifest("6", Kind.increment, "5"))
+    assert latest(field) == {"full": "7", "increments": []}
+
+
+def test_an_increment_that_is_published_twice_is_there_once(field: Field) -> None:
+    published(field, manifest("8"), manifest("9", Kind.increment, "8"), manifest("9", Kind.increment, "8"))
+    assert latest(field) == {"full": "8", "increments": ["9"]}
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"a": []}', b'{"a": {"full": 1}}', b"\xff\xfe", b"[" * 100_000])
+def test_a_latest_that_cannot_be_read_costs_a_sentence(field: Field, content: bytes) -> None:
+    field.results.upload_blob(archive.LATEST, content, overwrite=True)
+    try:
+        with pytest.raises(UnreadableFileError, match=r"^latest\.json in the results container cannot be read"):
+            archive.read_latest(field.results)
+        with pytest.raises(UnreadableFileError, match="delete it"):
+            published(field, manifest("10"))
+        assert field.results.download_blob(archive.LATEST).readall() == content
+    finally:
+        field.results.delete_blob(archive.LATEST)
 
 
 def latest(field: Field) -> Any:
@@ -342,15 +393,14 @@ def latest(field: Field) -> Any:
 
 
 def test_harvests_that_end_together_all_get_into_latest(field: Field) -> None:
-    def publish(name: str) -> None:
-        archive.publish_latest.fn(field.azure, field.environment, manifest(name, Kind.increment))
-
-    threads = [threading.Thread(target=publish, args=(f"5{number}",)) for number in range(5)]
+    harvests = [manifest(f"5{number}", collections=(f"c{number}",)) for number in range(5)]
+    threads = [threading.Thread(target=published, args=(field, harvest)) for harvest in harvests]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {f"5{number}" for number in range(5)} <= set(latest(field)["increments"])
+    there = archive.read_latest(field.results)
+    assert [there[harvest.query.hash].full for harvest in harvests] == [harvest.harvest_id for harvest in harvests]
 
 
 def test_budget_follows_running_tasks_up_at_once_and_down_when_steady(field: Field) -> None:

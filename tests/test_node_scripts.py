@@ -60,13 +60,19 @@ def ids(finished: subprocess.CompletedProcess[str]) -> list[str]:
 def test_every_page_is_listed_in_order(listing: Run, server: Server) -> None:
     server.answers = [page("b", then="{origin}/stac/collections?token=2"), page("a", "c")]
     assert ids(listing()) == ["b", "a", "c"]
-    assert server.asked[1] == "/stac/collections?token=2&api-version=2026-04-15"
+    assert server.asked[1] == "/stac/collections?token=2&api-version=2026-04-15&sign=false"
 
 
 def test_a_relative_next_link_keeps_its_own_api_version(listing: Run, server: Server) -> None:
     server.answers = [page("a", then="?api-version=2025-04-30-preview&token=2"), page("b")]
     assert ids(listing()) == ["a", "b"]
-    assert server.asked[1] == "/stac/collections?api-version=2025-04-30-preview&token=2"
+    assert server.asked[1] == "/stac/collections?api-version=2025-04-30-preview&token=2&sign=false"
+
+
+def test_no_page_is_asked_for_with_signed_assets(listing: Run, server: Server) -> None:
+    server.answers = [page("a", then="?token=2"), page("b", then="?token=3&sign=false"), page("c")]
+    assert ids(listing()) == ["a", "b", "c"]
+    assert [asked.count("sign=false") for asked in server.asked] == [1, 1, 1]
 
 
 def test_an_empty_page_with_a_next_link_goes_on(listing: Run, server: Server) -> None:

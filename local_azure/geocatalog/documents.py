@@ -1,7 +1,12 @@
 """Edits to JSON documents that leave every byte alone that is not edited."""
 
+import re
+import secrets
+from base64 import b64encode
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -9,6 +14,8 @@ from local_azure.store import Document
 
 _Members = dict[str, msgspec.Raw]
 _Tree = dict[str, "_Tree"]
+_IN_STORAGE = re.compile(r"https://[a-z0-9]+\.blob\.core\.[a-z.]+/[^?]*$")
+"""Addresses of blobs without a query."""
 
 
 def feature_collection(items: Iterable[bytes], links: list[Document]) -> bytes:
@@ -26,6 +33,23 @@ def with_links(document: bytes, change: Callable[[list[Document]], list[Document
     members = msgspec.json.decode(document, type=_Members)
     links = change(msgspec.json.decode(members.get("links", b"[]")))
     return msgspec.json.encode({**members, "links": links})
+
+
+def with_signed_assets(document: bytes) -> bytes:
+    """An item or a collection whose assets in blob storage have a SAS in their addresses."""
+    members = msgspec.json.decode(document, type=_Members)
+    assets = msgspec.json.decode(members.get("assets", b"{}"))
+    stored = [asset for asset in assets.values() if _IN_STORAGE.match(str(asset.get("href")))]
+    for asset in stored:
+        asset["href"] += _a_signature()
+    return msgspec.json.encode({**members, "assets": assets}) if stored else document
+
+
+def _a_signature() -> str:
+    """The query of a user-delegation SAS that reads a container for an hour."""
+    expiry = datetime.now(UTC) + timedelta(hours=1)
+    fields = {"sv": "2024-11-04", "se": f"{expiry:%Y-%m-%dT%H:%M:%SZ}", "sr": "c", "sp": "rl"}
+    return f"?{urlencode({**fields, 'sig': b64encode(secrets.token_bytes(32)).decode()})}"
 
 
 def with_fields(item: bytes, include: Iterable[str], exclude: Iterable[str]) -> bytes:

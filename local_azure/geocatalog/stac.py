@@ -2,10 +2,11 @@
 
 Follows https://learn.microsoft.com/rest/api/planetarycomputer and, where that is silent,
 stac-fastapi-pgstac 6 and later: token paging, CQL2, sortby, fields, query, and ten collections a
-page. Stored items are answered byte for byte, without links of the server's own.
+page. Stored items are answered byte for byte, without links of the server's own, where `sign=false`
+is asked for; otherwise the addresses of assets in blob storage carry a SAS.
 
-Differences: at most 1000 items a page, as the public Planetary Computer; no previous pages; no
-asset is signed, so `sign` and `duration` change nothing.
+Differences: at most 1000 items a page, as the public Planetary Computer; no previous pages; the
+signatures open nothing, and `duration` changes nothing.
 """
 
 import json
@@ -35,7 +36,7 @@ from starlette.responses import JSONResponse, Response
 
 from local_azure.geocatalog import filters, geometry
 from local_azure.geocatalog.catalog import Catalog, Search, SortKey, TokenGoneError
-from local_azure.geocatalog.documents import feature_collection, with_fields, with_links
+from local_azure.geocatalog.documents import feature_collection, with_fields, with_links, with_signed_assets
 from local_azure.geocatalog.filters import Condition
 from local_azure.geocatalog.times import interval
 from local_azure.store import Document
@@ -140,13 +141,15 @@ class CatalogClient(AsyncBaseCoreClient):
         if len(found) > limit:
             following = self._address(request, limit=limit, offset=offset + limit)
             links.insert(0, {"rel": "next", "type": "application/json", "method": "GET", "href": following})
-        documents = [msgspec.Raw(self._linked(body)) for body in found[:limit]]
+        bodies = await _signed_as_asked(request, found[:limit])
+        documents = [msgspec.Raw(self._linked(body)) for body in bodies]
         body = {"collections": documents, "links": links, "numberReturned": len(documents)}
         return Response(msgspec.json.encode(body), media_type="application/json")
 
     async def get_collection(self, collection_id: str, **kwargs: Any) -> Any:
         """One collection."""
-        return Response(self._linked(_collection(self._catalog, collection_id)), media_type="application/json")
+        (found,) = await _signed_as_asked(kwargs["request"], [_collection(self._catalog, collection_id)])
+        return Response(self._linked(found), media_type="application/json")
 
     async def get_item(self, item_id: str, collection_id: str, **kwargs: Any) -> Any:
         """One item, as stored."""
@@ -154,7 +157,8 @@ class CatalogClient(AsyncBaseCoreClient):
         found = self._catalog.item(collection_id, item_id)
         if found is None:
             raise NotFoundError(f"Item {item_id} in Collection {collection_id} does not exist.")
-        return Response(found, media_type=_GEOJSON)
+        (body,) = await _signed_as_asked(kwargs["request"], [found])
+        return Response(body, media_type=_GEOJSON)
 
     async def item_collection(self, collection_id: str, *args: Any, **kwargs: Any) -> Any:
         """A page of one collection's items."""
@@ -179,7 +183,7 @@ class CatalogClient(AsyncBaseCoreClient):
     async def _page(self, asked: dict[str, Any]) -> Response:
         request = asked["request"]
         page = await run_in_threadpool(self._catalog.page, _search(asked))
-        bodies: Iterable[bytes] = page.bodies
+        bodies = await _signed_as_asked(request, page.bodies)
         if fields := asked["fields"]:
             include = [name.lstrip("+ ") for name in fields if not name.startswith("-")]
             exclude = [name[1:] for name in fields if name.startswith("-")]
@@ -218,6 +222,15 @@ class CatalogClient(AsyncBaseCoreClient):
         ]
         ours = {link["rel"] for link in made}
         return with_links(collection, lambda links: [*made, *(link for link in links if link.get("rel") not in ours)])
+
+
+async def _signed_as_asked(request: Request, documents: Iterable[bytes]) -> Iterable[bytes]:
+    """Documents with signed assets unless the query, or the body of a search by POST, says otherwise.
+
+    The SDKs differ in where they put it: https://learn.microsoft.com/dotnet/api/azure.analytics.planetarycomputer.stacclient.search
+    """
+    asked = {**(await request.json() if request.method == "POST" else {}), **request.query_params}
+    return documents if str(asked.get("sign")).lower() == "false" else map(with_signed_assets, documents)
 
 
 def _collection(catalog: Catalog, collection_id: str) -> bytes:
