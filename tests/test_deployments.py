@@ -102,6 +102,14 @@ def test_only_the_recurring_harvests_are_scheduled(served: Served) -> None:
     assert all(schedule["active"] for _, schedule in schedules)
 
 
+def test_the_server_plans_runs_of_every_schedule(served: Served) -> None:
+    wanted = {each["id"] for name, each in served.deployments().items() if name in SCHEDULES}
+    body = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    until(
+        lambda: {run["deployment_id"] for run in served.api.post("flow_runs/filter", json=body).json()}, wanted.issubset
+    )
+
+
 def test_runs_of_a_deployment_do_not_overlap(served: Served) -> None:
     limits = {
         name: (each["global_concurrency_limit"]["limit"], each["concurrency_options"]["collision_strategy"])
