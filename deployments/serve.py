@@ -49,8 +49,9 @@ def serve(
             "PWD": str(ROOT),  # prefect.yaml has the worker work here
         }
         with server(port) as (_, prefect):
-            _prefect("work-pool", "create", _POOL, "--type", "process", "--overwrite")
-            _prefect("--no-prompt", "deploy", "--all")
+            _run("-m", "prefect", "work-pool", "create", _POOL, "--type", "process", "--overwrite")
+            _run("-m", "prefect", "--no-prompt", "deploy", "--all")
+            _run("deployments/automate.py")
             with child(_WORKER, ROOT, output=subprocess.DEVNULL) as worker:
                 err.print(
                     f"Prefect is at {root}. Run provision/provision first, then the harvests. Ctrl-C ends all of it."
@@ -60,11 +61,10 @@ def serve(
     raise ServingError("Prefect's server or worker ended by itself: what it said is above.")
 
 
-def _prefect(*arguments: str) -> None:
-    command = [sys.executable, "-m", "prefect", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+def _run(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
-        raise ServingError(f"prefect {' '.join(arguments)} failed: {(done.stderr or done.stdout).strip()[-500:]}")
+        raise ServingError(f"python {' '.join(arguments)} failed: {(done.stderr or done.stdout).strip()[-500:]}")
 
 
 if __name__ == "__main__":
