@@ -40,6 +40,18 @@ class Served:
         flows = {flow["id"]: flow["name"] for flow in self.api.post("flows/filter", json={}).json()}
         return {f"{flows[each['flow_id']]}/{each['name']}": each for each in found}
 
+    def run(self, *arguments: str) -> None:
+        """Run Python in the checkout, as somebody who works with this server."""
+        environment = {
+            **os.environ,
+            "PREFECT_HOME": str(self.checkout / "prefect"),
+            "PREFECT_API_URL": str(self.api.base_url),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PWD": str(self.checkout),
+        }
+        command = [sys.executable, *arguments]
+        subprocess.run(command, cwd=self.checkout, env=environment, capture_output=True, timeout=120, check=True)
+
     def ran(self, name: str) -> str:
         """Run a deployment as the UI does with no change to its form; the name of the state it ends in."""
         deployment = self.deployments()[name]["id"]
@@ -128,19 +140,22 @@ def test_every_parameter_of_every_form_is_described(served: Served) -> None:
 
 def test_deploying_again_changes_nothing(served: Served) -> None:
     before = served.deployments()
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(served.checkout / "prefect"),
-        "PREFECT_API_URL": str(served.api.base_url),
-    }
-    environment |= {"PWD": str(served.checkout), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    subprocess.run(command, cwd=served.checkout, env=environment, capture_output=True, timeout=120, check=True)
+    served.run("-m", "prefect", "--no-prompt", "deploy", "--all")
     after = served.deployments()
     kept = ("id", "entrypoint", "parameters", "description", "tags", "pull_steps", "concurrency_options")
     assert {name: [each[key] for key in kept] for name, each in after.items()} == {
         name: [each[key] for key in kept] for name, each in before.items()
     }
+
+
+def test_the_automation_for_zombies_is_there_once_however_often_it_is_set_up(served: Served) -> None:
+    served.run("deployments/automate.py")
+    (automation,) = served.api.post("automations/filter", json={}).raise_for_status().json()
+    assert (automation["name"], automation["enabled"]) == ("spatiobatch-zombies", True)
+    beats = {
+        each["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] for each in served.deployments().values()
+    }
+    assert [3 * int(beat) < automation["trigger"]["within"] for beat in beats] == [True]
 
 
 def test_worker_provisions_and_harvests(served: Served) -> None:
