@@ -5,14 +5,9 @@ their own.
 """
 
 import os
-import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -21,12 +16,13 @@ sys.path.insert(0, str(ROOT))  # Python puts this file's folder on the path, not
 
 import typer  # noqa: E402  # after the path
 
+from flows.children import child  # noqa: E402
 from flows.console import environment_named, err, guarded  # noqa: E402
+from flows.prefect_server import server  # noqa: E402
 from spatiobatch.errors import SpatiobatchError  # noqa: E402
 
 _POOL = "spatiobatch"
-_START_SECONDS = 120
-_END_SECONDS = 30
+_WORKER = [sys.executable, "-m", "prefect", "worker", "start", "--pool", _POOL, "--type", "process"]
 _SERVER = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # The server's own defaults lose the rows of task runs that end within a second of each other.
@@ -46,54 +42,29 @@ def serve(
 ) -> None:
     """Serve Prefect with this checkout's deployments until Ctrl-C."""
     root = f"http://127.0.0.1:{port}"
-    with environment_named(environment, ROOT), ExitStack() as running:
+    with environment_named(environment, ROOT):
         os.environ |= _SERVER | {
             "PREFECT_API_URL": f"{root}/api",
             "PREFECT_SERVER_UI_API_URL": f"{root}/api",  # the UI would ask port 4200
             "PWD": str(ROOT),  # prefect.yaml has the worker work here
         }
-        server = running.enter_context(_process("server", "start", "--host", "127.0.0.1", "--port", str(port)))
-        _wait_for(f"{root}/api/health", server)
-        _prefect("work-pool", "create", _POOL, "--type", "process", "--overwrite")
-        _prefect("--no-prompt", "deploy", "--all")
-        worker = running.enter_context(_process("worker", "start", "--pool", _POOL, "--type", "process"))
-        err.print(f"Prefect is at {root}. Run provision/provision first, then the harvests. Ctrl-C ends all of it.")
-        while server.poll() is None and worker.poll() is None:
-            time.sleep(0.2)
-        raise ServingError("Prefect's server or worker ended by itself: what it said is above.")
+        with server(port) as (_, prefect):
+            _run("-m", "prefect", "work-pool", "create", _POOL, "--type", "process", "--overwrite")
+            _run("-m", "prefect", "--no-prompt", "deploy", "--all")
+            _run("deployments/automate.py")
+            with child(_WORKER, ROOT, output=subprocess.DEVNULL) as worker:
+                err.print(
+                    f"Prefect is at {root}. Run provision/provision first, then the harvests. Ctrl-C ends all of it."
+                )
+                while prefect.poll() is None and worker.poll() is None:
+                    time.sleep(0.2)
+    raise ServingError("Prefect's server or worker ended by itself: what it said is above.")
 
 
-@contextmanager
-def _process(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A `prefect` command for a while, in a session of its own: Ctrl-C is for this process, which then ends it."""
-    command = [sys.executable, "-m", "prefect", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True) as process:  # noqa: S603
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def _prefect(*arguments: str) -> None:
-    command = [sys.executable, "-m", "prefect", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+def _run(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
-        raise ServingError(f"prefect {' '.join(arguments)} failed: {(done.stderr or done.stdout).strip()[-500:]}")
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310  # our own address
-                return
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.2)
-    raise ServingError(f"Prefect's server did not start at {url}: is the port free? Name another one with --port.")
+        raise ServingError(f"python {' '.join(arguments)} failed: {(done.stderr or done.stdout).strip()[-500:]}")
 
 
 if __name__ == "__main__":

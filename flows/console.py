@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -20,6 +19,8 @@ from rich.status import Status
 from rich.text import Text
 from typer.exceptions import TyperException
 
+from flows.children import child
+from flows.prefect_server import some_server
 from spatiobatch.errors import ProvisioningError, SpatiobatchError, without_secrets
 from spatiobatch.settings import ENVIRONMENT_VARIABLE, load_settings
 
@@ -27,11 +28,18 @@ _START_SECONDS = 60
 _ENGINE_MODULES = {"flow_engine", "task_engine", "engine", "flows", "states", "tasks"}
 """Prefect's own modules that log through a run's logger; what they say is said better elsewhere."""
 
+_ENDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+
 err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 class Terminated(BaseException):
-    """SIGTERM came; no error that anything below may catch."""
+    """A signal came; no error that anything below may catch."""
+
+    def __init__(self, number: int = signal.SIGTERM, kept: str = "") -> None:
+        super().__init__(f"{_ENDS[number]}{f'; {kept}' if kept else ''}")
+        self.number = number
+        self.exit_code = 128 + number
 
 
 def environment_named(file: Path | None, root: Path, *, fresh: bool = False) -> AbstractContextManager[None]:
@@ -54,20 +62,12 @@ def _stand_in(root: Path, *, fresh: bool) -> Iterator[None]:
     if fresh:
         shutil.rmtree(home / "local", ignore_errors=True)
     command = [sys.executable, "-m", "local_azure", "--env-file", str(env_file), "--state", str(home / "local")]
-    # A session of its own: Ctrl-C is for this process, which then ends the stand-in.
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(command, cwd=root, stderr=output, start_new_session=True) as process,  # noqa: S603
-    ):
-        try:
-            _wait_for(env_file, process, log)
-            for line in env_file.read_text().splitlines():
-                name, _, os.environ[name] = line.partition("=")
-            os.environ.setdefault(ENVIRONMENT_VARIABLE, str(root / "deployments" / "local.toml"))
-            yield
-        finally:
-            process.terminate()
-            process.wait()  # leaving Popen's own context does not wait after Ctrl-C
+    with log.open("wb") as output, child(command, root, errors=output) as process:
+        _wait_for(env_file, process, log)
+        for line in env_file.read_text().splitlines():
+            name, _, os.environ[name] = line.partition("=")
+        os.environ.setdefault(ENVIRONMENT_VARIABLE, str(root / "deployments" / "local.toml"))
+        yield
 
 
 def _wait_for(env_file: Path, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -86,13 +86,16 @@ class _StoryHandler(logging.Handler):
         super().__init__(logging.INFO)
         self._status = status
         self._title = title
+        self.kept = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one record."""
         if not record.name.startswith(("prefect.flow_runs", "prefect.task_runs")):
             return
         step = getattr(record, "task_name", None)
-        if record.module not in _ENGINE_MODULES and record.levelno >= logging.WARNING:
+        if kept := getattr(record, "kept", None):  # the command line's last sentence tells it
+            self.kept = kept
+        elif record.module not in _ENGINE_MODULES and record.levelno >= logging.WARNING:
             err.print(f"warning: {without_secrets(record.getMessage())}")
         elif record.module not in _ENGINE_MODULES:
             self._status.update(Text(f"{self._title}: {record.getMessage()}"))
@@ -102,36 +105,21 @@ class _StoryHandler(logging.Handler):
 
 @contextmanager
 def story(title: str) -> Iterator[None]:
-    """Prefect's server and progress on stderr while a flow runs; quiet where that is no terminal."""
+    """Prefect's server and progress on stderr while a flow runs; quiet where that is no terminal.
+
+    Raises:
+        Terminated: a signal came; it tells which harvest is unfinished, if one had begun.
+    """
     logger = logging.getLogger("prefect")
-    with err.status(title) as status:
-        _start_prefect()
+    with err.status(title) as status, some_server():
         handler = _StoryHandler(status, title)
         logger.addHandler(handler)
         try:
             yield
+        except (KeyboardInterrupt, Terminated) as end:
+            raise Terminated(getattr(end, "number", signal.SIGINT), handler.kept) from end
         finally:
             logger.removeHandler(handler)
-
-
-def _start_prefect() -> None:
-    """Start the server that Prefect would start by itself where none is configured, but out of Ctrl-C's reach.
-
-    A terminal sends Ctrl-C to every process in it. A flow without its server cannot end its Batch job any more, and
-    tries for minutes to say that it crashed.
-    """
-    from prefect.server.api.server import SubprocessASGIServer  # noqa: PLC0415
-    from prefect.settings import PREFECT_API_URL  # noqa: PLC0415
-
-    def start() -> None:
-        """Start it with Ctrl-C blocked."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # in this thread alone; what it starts inherits it
-        SubprocessASGIServer().start()
-
-    if not PREFECT_API_URL.value():
-        starting = threading.Thread(target=start, daemon=True)
-        starting.start()
-        starting.join()
 
 
 def guarded(command_line: Callable[[], Any], home: Path) -> int:
@@ -142,19 +130,21 @@ def guarded(command_line: Callable[[], Any], home: Path) -> int:
         home: folder for the traceback of an error that is a fault of ours.
     """
     _quiet_prefect()
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _terminate)
     try:
         code = int(command_line() or 0)
-        return _failed(code, "interrupted") if code == 130 else code  # typer's answer to Ctrl-C
+        return _failed(code, _ENDS[signal.SIGINT]) if code == 130 else code  # typer's answer to Ctrl-C
     except TyperException as error:
         problem = error.format_message().replace("Value error, ", "").rstrip(".")
         return _failed(2, f"{problem}; see python flows/run.py --help")
     except SpatiobatchError as error:
         return _failed(error.exit_code, str(error))
     except KeyboardInterrupt:
-        return _failed(130, "interrupted")
-    except Terminated:
-        return _failed(143, "terminated")
+        return _failed(130, _ENDS[signal.SIGINT])
+    except Terminated as end:
+        return _failed(end.exit_code, str(end))
     except Exception as error:  # noqa: BLE001  # the last place where an error can become a sentence
         return _failed(1, _told(error) or _fault(error, home))
 
@@ -164,8 +154,8 @@ def _failed(code: int, sentence: str) -> int:
     return code
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    raise Terminated(number)
 
 
 def _told(error: Exception) -> str | None:

@@ -78,6 +78,7 @@ def harvest(
     begun = flow_run.scheduled_start_time
 
     with held(azure, environment, resume or wanted(query, begun, since, max_items)) as hold:
+        attempted(sweep_jobs, azure, environment)  # first, since what was left behind uses up the quota
         collections, manifest, receipts, picture = _gather(azure, environment, hold.harvest, runtime, verify)
         archive = publish(azure, environment, harvest_files(collections, manifest))
         written = download(azure, environment, manifest.harvest_id, receipts, output) if output else None
@@ -86,7 +87,6 @@ def harvest(
         if not problem and not manifest.max_items:
             publish_latest(azure, environment, manifest)
         hold.finish()
-    attempted(sweep_jobs, azure, environment)  # whatever comes of it, the harvest is done
     if problem:
         raise problem
     return Harvest(manifest, collections, archive, artifact, written)

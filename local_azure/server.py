@@ -8,9 +8,10 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -28,6 +29,7 @@ from local_azure.recording import RecordingMiddleware
 logger = logging.getLogger("local_azure")
 
 _LISTENERS = ("arm", "identity", "batch", "blob", "geocatalog", "imds")
+_LOCK_SECONDS = 10
 
 
 class StateInUseError(Exception):
@@ -90,7 +92,7 @@ def _only_one(state: Path) -> Iterator[None]:
     state.mkdir(parents=True, exist_ok=True)
     with (state / "lock").open("a+") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _locked(lock)
         except BlockingIOError as error:
             lock.seek(0)
             raise StateInUseError(
@@ -101,6 +103,18 @@ def _only_one(state: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _locked(lock: TextIO) -> None:
+    """Lock a file; whoever has it may be about to end."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _listen(ports_file: Path) -> dict[str, socket.socket]:

@@ -20,6 +20,7 @@
         ├── NoSuchHarvestError
         ├── HarvestRunningError
         ├── JobEndedError
+        ├── JobQuotaReachedError
         ├── UnreadableFileError
         ├── NotStacError
         └── UnknownCollectionError
@@ -28,7 +29,7 @@ Each carries data and builds its own message: what was asked, what is there, wha
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _MOST_NAMES = 20
 _SECRET = re.compile(
@@ -207,6 +208,20 @@ class JobEndedError(HarvestError):
             f"Job {job} is {state} ({reason or 'no reason given'}) with {unfinished} unfinished tasks: "
             "run the harvest again, with a larger job_wall_clock_minutes if the reason is MaxWallClockTimeExpiry."
         )
+
+
+class JobQuotaReachedError(HarvestError):
+    """The Batch account has no room for another active job."""
+
+    def __init__(self, account: str, quota: int | None, active: Sequence[str], minutes: float) -> None:
+        names = ", ".join(active[:_MOST_NAMES]) + ("" if len(active) <= _MOST_NAMES else ", ...")
+        super().__init__(
+            f"Batch account {account} may have {quota or len(active)} active jobs and job schedules, and for "
+            f"{minutes:g} minutes none ended. Of jobs, {len(active)} are active: {names}. End those that nobody needs "
+            "(az batch job list, az batch job stop), request a larger quota (Azure portal, the account's Quotas page), "
+            "or set job_quota_wait_minutes to wait longer."
+        )
+        self.account, self.quota, self.active = account, quota, active
 
 
 class UnreadableFileError(HarvestError):

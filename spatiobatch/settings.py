@@ -105,6 +105,8 @@ class Settings(BaseSettings):
     """After this, counted from its creation, Batch ends a job with all its tasks."""
     job_end: Literal["delete", "terminate"] = "delete"
     """What becomes of a job that is over; its logs are kept in the results container either way."""
+    job_quota_wait_minutes: float = Field(15, ge=0)
+    """How long a job waits where the account has as many active ones as its quota allows."""
     running_harvest_wait_minutes: float = Field(2, ge=0)
     """How long a harvest waits for a running one of the same query; at least a minute, for that one may be dead."""
     poll_seconds: float = Field(2, gt=0)

@@ -26,8 +26,9 @@ from prefect.logging import get_run_logger
 
 from spatiobatch.errors import HarvestError, JobEndedError
 from spatiobatch.names import MANAGED_BY, job_id
-from tasks.clients import AzureClients, attempted, azure_task, code_of
+from tasks.clients import AzureClients, attempted, azure_task, code_of, found
 from tasks.environment import Environment
+from tasks.job_quota import QUOTA_REACHED, JobQuota
 from tasks.node_watch import NodeWatch
 
 _MOST_PER_CALL = 100
@@ -61,21 +62,30 @@ def batch_job(azure: AzureClients, environment: Environment, purpose: str) -> It
 def open_job(azure: AzureClients, environment: Environment, purpose: str) -> str:
     """Create the job of a harvest or probe, or attach to it while it is active.
 
-    A job that has ended takes no more tasks and never comes back: the next attempt follows it.
+    A job that has ended takes no more tasks and never comes back: the next attempt follows it. One that the account's
+    quota leaves no room for is tried again for `job_quota_wait_minutes`.
+
+    Raises:
+        JobQuotaReachedError: others kept using the quota up.
     """
     batch = azure.batch(environment.batch_endpoint)
-    attempt = 1
+    attempt, quota = 1, JobQuota(azure, batch)
     while True:
         name = job_id(purpose, attempt)
         try:
             batch.create_job(_job(azure, name, purpose))
             return name
         except ResourceExistsError as error:
-            if code_of(error) not in ("JobExists", ""):
+            problem = code_of(error)
+            if problem not in (QUOTA_REACHED, "JobExists", "JobBeingDeleted", ""):
                 raise
-        if batch.get_job(name).state == "active":
+        there = found(batch.get_job, name)
+        if there and there.state == "active":
             return name
-        attempt += 1
+        if there:
+            attempt += 1
+        elif problem == QUOTA_REACHED:
+            quota.wait()
 
 
 def _job(azure: AzureClients, name: str, purpose: str) -> BatchJobCreateOptions:

@@ -10,6 +10,7 @@ import time
 from azure.batch.models import BatchTask
 from azure.core.exceptions import HttpResponseError
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 
 from spatiobatch.errors import MissingGrantError, ProbeError, TaskFailedError
 from spatiobatch.names import digest
@@ -88,8 +89,11 @@ def _folder(environment: Environment) -> str:
 
 
 def _attempt(azure: AzureClients, environment: Environment) -> str | None:
-    """Run the probe once; None when it got through, else what was refused."""
-    purpose = _folder(environment).replace("/", "-")
+    """Run the probe once; None when it got through, else what was refused.
+
+    In a job of this run's own, which no other run closes.
+    """
+    purpose = f"probe-{digest(f'{_folder(environment)}|{flow_run.id}', 16)}"
     variables = {"PROBE_RESULT_URL": f"{results_url(azure, environment)}/{_folder(environment)}/result.json"}
     task = node_task(azure, environment, "probe", script=SCRIPT, logs=_folder(environment), variables=variables)
     job = when_granted(azure, operator_on_batch(azure), lambda: open_job.fn(azure, environment, purpose))

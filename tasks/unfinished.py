@@ -99,8 +99,21 @@ def held(azure: AzureClients, environment: Environment, harvest: Unfinished | st
     hold = hold_harvest(azure, environment, harvest)
     try:
         yield hold
+    except Exception:
+        raise
+    except BaseException:  # Ctrl-C, a signal, a cancellation
+        _say_what_is_kept(hold.harvest.harvest_id)
+        raise
     finally:
         hold.release()
+
+
+def _say_what_is_kept(name: str) -> None:
+    kept = (
+        f"what harvest {name} has brought so far is kept, and the next run of the same query goes on with it "
+        f"(by hand: --resume {name})"
+    )
+    get_run_logger().warning("interrupted; %s", kept, extra={"kept": kept})
 
 
 @azure_task("hold harvest")

@@ -124,8 +124,9 @@ class Site:
 
     def requests(self, since: str = "") -> list[dict[str, Any]]:
         """What the stand-in was asked from that moment on."""
-        lines = self.record.read_bytes().splitlines() if self.record.exists() else []
-        return [request for request in map(json.loads, lines) if request["time"] >= since]
+        lines = self.record.read_bytes().splitlines(keepends=True) if self.record.exists() else []
+        whole = (line for line in lines if line.endswith(b"\n"))  # the last one may still be being written
+        return [request for request in map(json.loads, whole) if request["time"] >= since]
 
     def writes(self, since: str = "") -> list[str]:
         """`METHOD URL` of what changed something in ARM, blobs or Batch from that moment on."""

@@ -42,6 +42,18 @@ class Served:
         flows = {flow["id"]: flow["name"] for flow in self.api.post("flows/filter", json={}).json()}
         return {f"{flows[each['flow_id']]}/{each['name']}": each for each in found}
 
+    def python(self, *arguments: str) -> None:
+        """Run Python in the checkout, as somebody who works with this server."""
+        environment = {
+            **os.environ,
+            "PREFECT_HOME": str(self.checkout / "prefect"),
+            "PREFECT_API_URL": str(self.api.base_url),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PWD": str(self.checkout),
+        }
+        command = [sys.executable, *arguments]
+        subprocess.run(command, cwd=self.checkout, env=environment, capture_output=True, timeout=120, check=True)
+
     def run(self, name: str, **parameters: Any) -> dict[str, Any]:
         """Run a deployment as the UI does, with these changes to its form; the flow run when it has ended."""
         deployment = self.deployments()[name]["id"]

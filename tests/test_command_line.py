@@ -48,6 +48,15 @@ def run(checkout: Path, *arguments: str, **variables: str) -> tuple[int, str, st
     return process.returncode, out, err
 
 
+def start_afresh(checkout: Path) -> subprocess.Popen[str]:
+    """A run without a past, when it is in the middle of its provisioning."""
+    shutil.rmtree(checkout / ".spatiobatch", ignore_errors=True)
+    process = start(checkout)
+    blobs = checkout / ".spatiobatch" / "local" / "blobs"
+    until(lambda: process.poll() is not None or (blobs.exists() and any(blobs.iterdir())), bool, seconds=90)
+    return process
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -126,17 +135,30 @@ def test_output_and_errors_of_a_whole_run_are_for_machines(checkout: Path) -> No
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+    ("number", "code", "word"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated"),  # as `timeout` sends it, to the whole group
+        (signal.SIGHUP, 129, "hung up"),  # as a terminal does that closes
+    ],
+    ids=["Ctrl-C", "timeout", "closed"],
 )
 def test_signal_in_the_middle_ends_everything(checkout: Path, number: signal.Signals, code: int, word: str) -> None:
-    shutil.rmtree(checkout / ".spatiobatch", ignore_errors=True)
-    process = start(checkout)
-    blobs = checkout / ".spatiobatch" / "local" / "blobs"
-    until(lambda: process.poll() is not None or (blobs.exists() and any(blobs.iterdir())), bool, seconds=90)
-    target = os.killpg if number is signal.SIGINT else os.kill  # a terminal's Ctrl-C reaches every process in it
-    target(process.pid, number)
-    out, err = process.communicate(timeout=60)
+    process = start_afresh(checkout)
+    os.killpg(process.pid, number)
+    out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (code, "", f"spatiobatch: {word}\n")
+    assert left_over(checkout) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
+def test_what_a_killed_run_started_ends_with_it_and_the_next_run_completes(checkout: Path) -> None:
+    process = start_afresh(checkout)
+    process.kill()
+    process.communicate(timeout=30)
+    code, out, err = run(checkout)  # at once, while they are still ending
+    assert (code, err) == (0, "")
+    assert "3 collections" in out
     assert left_over(checkout) == []
 
 

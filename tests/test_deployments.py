@@ -2,11 +2,9 @@
 
 import os
 import signal
-import subprocess
-import sys
 
 from processes import left_over
-from serving import Served
+from serving import Served, until
 
 SCHEDULES = {
     "harvest/collections-nightly": "15 2 * * *",
@@ -30,6 +28,14 @@ def test_only_the_recurring_harvests_are_scheduled(served: Served) -> None:
     assert all(schedule["active"] for _, schedule in schedules)
 
 
+def test_the_server_plans_runs_of_every_schedule(served: Served) -> None:
+    wanted = {each["id"] for name, each in served.deployments().items() if name in SCHEDULES}
+    body = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    until(
+        lambda: {run["deployment_id"] for run in served.api.post("flow_runs/filter", json=body).json()}, wanted.issubset
+    )
+
+
 def test_runs_of_a_deployment_do_not_overlap(served: Served) -> None:
     limits = {
         name: (each["global_concurrency_limit"]["limit"], each["concurrency_options"]["collision_strategy"])
@@ -48,19 +54,22 @@ def test_every_parameter_of_every_form_is_described(served: Served) -> None:
 
 def test_deploying_again_changes_nothing(served: Served) -> None:
     before = served.deployments()
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(served.checkout / "prefect"),
-        "PREFECT_API_URL": str(served.api.base_url),
-    }
-    environment |= {"PWD": str(served.checkout), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    subprocess.run(command, cwd=served.checkout, env=environment, capture_output=True, timeout=120, check=True)
+    served.python("-m", "prefect", "--no-prompt", "deploy", "--all")
     after = served.deployments()
     kept = ("id", "entrypoint", "parameters", "description", "tags", "pull_steps", "concurrency_options")
     assert {name: [each[key] for key in kept] for name, each in after.items()} == {
         name: [each[key] for key in kept] for name, each in before.items()
     }
+
+
+def test_the_automation_for_zombies_is_there_once_however_often_it_is_set_up(served: Served) -> None:
+    served.python("deployments/automate.py")
+    (automation,) = served.api.post("automations/filter", json={}).raise_for_status().json()
+    assert (automation["name"], automation["enabled"]) == ("spatiobatch-zombies", True)
+    beats = {
+        each["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] for each in served.deployments().values()
+    }
+    assert [3 * int(beat) < automation["trigger"]["within"] for beat in beats] == [True]
 
 
 def test_worker_provisions_and_harvests(served: Served) -> None:
