@@ -58,8 +58,10 @@ class Served:
         """Run a deployment as the UI does, with these changes to its form; the flow run when it has ended."""
         deployment = self.deployments()[name]["id"]
         asked = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
-        run = self.api.post(f"deployments/{deployment}/create_flow_run", json=asked).raise_for_status().json()
-        return self.ended(run["id"])
+        path = f"deployments/{deployment}/create_flow_run"
+        # While its SQLite is busy, the server asks for another try with a 503, as Prefect's own client makes.
+        answer = until(lambda: self.api.post(path, json=asked), lambda answer: answer.status_code != 503)
+        return self.ended(answer.raise_for_status().json()["id"])
 
     def status(self) -> dict[str, str]:
         """What `python flows/run.py status` says of the environment that is worked on."""
