@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt
 
 from spatiobatch.intervals import Instant, Interval
 
@@ -46,14 +46,14 @@ class Receipt(BaseModel):
     """End of what is covered, which is before the shard's where its quota ended it."""
     undated: bool = False
     remainder: Bounds | None = None
-    count: int
+    count: NonNegativeInt
     """Items archived."""
     ids_hash: Annotated[int, BeforeValidator(lambda text: int(text, 16) if isinstance(text, str) else text)]
     """Sum of the ids' SHA-256, modulo 2**256; hexadecimal as JSON."""
     min_datetime: Instant | None = None
     max_datetime: Instant | None = None
-    pages: int
-    throttled: int
+    pages: NonNegativeInt
+    throttled: NonNegativeInt
     """Calls that were answered with 429 or 503."""
     asked: Instant | None = None
     """When the catalog was first asked, by its own clock; none where it did not say."""

@@ -203,8 +203,8 @@ def load_settings() -> Settings:
         settings = Settings()
     except ValidationError as error:
         raise ConfigurationError(f"Setting {first_problem(error)}") from None
-    except ValueError as error:
-        raise ConfigurationError(f"Cannot read {file}: {error}") from None
+    except (ValueError, RecursionError) as error:  # of the TOML file, or of JSON in an environment variable
+        raise ConfigurationError(f"Cannot read the settings{f' in {file}' if file else ''}: {error}") from None
     if not settings.subscription_id:
         raise ConfigurationError(
             "No subscription: set SPATIOBATCH_SUBSCRIPTION_ID, or name an environment file with --environment."

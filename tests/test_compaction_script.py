@@ -69,6 +69,7 @@ def hash_of(*ids: str) -> str:
 class _Handler(BaseHTTPRequestHandler):
     server: Container
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer is written in two pieces
 
     def do_GET(self) -> None:
         if self.path.startswith("/metadata/identity/"):
