@@ -9,6 +9,7 @@ import jwt
 from azure.batch import BatchClient
 from azure.core.exceptions import (
     ClientAuthenticationError,
+    DecodeError,
     HttpResponseError,
     ResourceNotFoundError,
     ServiceRequestError,
@@ -125,10 +126,10 @@ class AzureClients:
 def transient(error: BaseException) -> bool:
     """Whether the same call may succeed a little later.
 
-    Statuses that Azure documents as passing, and connections that broke; a new identity that Entra has not
-    yet spread to where roles are assigned.
+    Statuses that Azure documents as passing, connections that broke, answers that were cut short; a new identity that
+    Entra has not yet spread to where roles are assigned.
     """
-    if isinstance(error, ServiceRequestError | ServiceResponseError):
+    if isinstance(error, ServiceRequestError | ServiceResponseError | DecodeError):
         return True
     if isinstance(error, HttpResponseError):
         return error.status_code in TRANSIENT_STATUSES or code_of(error) == "PrincipalNotFound"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ("flow_runs",)
+pytest_plugins = ("flow_runs", "fault_report")
 
 _OURS = ("SPATIOBATCH_", "AZURE_", "LOCAL_AZURE_", "PREFECT_", "IDENTITY_", "MSI_")
 
