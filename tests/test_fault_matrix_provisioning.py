@@ -1,10 +1,9 @@
 """Every step of provisioning under every kind of fault: it comes to the right end, or to one clear error."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
-from fault_matrix import READ_TIMEOUT_SECONDS, RETRY_AFTER_SECONDS, Case, Stage, Taken, cases, hurried, judge, strikes
+from fault_matrix import Case, Stage, Taken, cases, judge_case
 from fault_report import Tally
 from flow_runs import Site, running_site
 from prefect.logging import disable_run_logger
@@ -132,9 +131,4 @@ def stage(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Ite
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_step_of_provisioning_ends_well_or_in_one_clear_error(case: Case, stage: Stage, tally: Tally) -> None:
-    seconds = READ_TIMEOUT_SECONDS if case.kind == "hang" else 60
-    seen = replace(stage, case=case.name, read_timeout_seconds=seconds)
-    log = stage.site.record.parent / "azure.log"
-    with stage.site.environment(), hurried() as pauses:
-        judge(STEPS[case.step][1](seen), tally, lambda: strikes(log, case.name))
-    assert case.kind != "429" or RETRY_AFTER_SECONDS <= max(pauses)
+    judge_case(STEPS, case, stage, tally)
