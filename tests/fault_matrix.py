@@ -36,8 +36,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "truncate": ("action=truncate",),
 }
 """What a request meets; `5xx` is another status for each step."""
-OFTEN = {"once": "1", "burst": "3", "lasting": "28"}
-"""How often: the last is more than any step tries, and ends, so that the step can be taken again afterwards."""
+OFTEN = {"once": "1", "burst": "3", "lasting": "20"}
+"""How often: the last is what a step tries at most (four times by the SDK in five attempts), and ends, so that the step can be taken again afterwards."""
 READ_TIMEOUT_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 0.02
 _MOST_RUNS = 7
@@ -121,9 +121,7 @@ class Stage:
     def with_(self, *named: str, **settings: Any) -> AzureClients:
         """Clients whose settings call these after the case."""
         names = dict.fromkeys(named, self.case)
-        changed = self.site.azure.settings.with_(
-            read_timeout_seconds=self.read_timeout_seconds, **names, **settings
-        )
+        changed = self.site.azure.settings.with_(read_timeout_seconds=self.read_timeout_seconds, **names, **settings)
         return AzureClients(changed)
 
 

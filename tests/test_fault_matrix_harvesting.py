@@ -1,5 +1,6 @@
 """Every step of harvesting under every kind of fault: it comes to the right end, or to one clear error."""
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -98,7 +99,7 @@ def hold(stage: Stage) -> Taken:
         held.finish()
         return bool(held.harvest == harvest)
 
-    return Taken(hold_harvest, (azure, stage.environment, harvest), right)
+    return Taken(hold_harvest, (azure, stage.environment, harvest, str(uuid.uuid4())), right)
 
 
 def opening(stage: Stage) -> Taken:
@@ -212,8 +213,10 @@ def copying(stage: Stage) -> Taken:
     return Taken(
         download,
         arguments,
-        lambda manifest: manifest.read_bytes() == world.blobs[Layout(name).manifest]
-        and all(file.read_bytes() == world.blobs[str(file.relative_to(output))] for file in output.rglob("*.zst")),
+        lambda manifest: (
+            manifest.read_bytes() == world.blobs[Layout(name).manifest]
+            and all(file.read_bytes() == world.blobs[str(file.relative_to(output))] for file in output.rglob("*.zst"))
+        ),
     )
 
 
@@ -259,7 +262,7 @@ STEPS: dict[str, tuple[str, Callable[[Stage], Taken]]] = {
     "download": ("service=blob,method=GET,path=/CASE/", copying),
     "latest": ("service=blob,path=/CASE/latest", latest),
     "close-job": ("service=batch,method=DELETE,path=/jobs/CASE-1", closing),
-    "sweep": ("service=batch,method=GET,path=/CASE/jobs$,after=0", sweeping),
+    "sweep": ("service=batch,method=GET,path=/CASE/jobs$", sweeping),
 }
 """By name, the requests that a fault is aimed at, and the step."""
 CASES = cases(list(STEPS))
@@ -273,9 +276,7 @@ def _world(site: Site, environment: Environment) -> World:
     root = Layout(manifest.harvest_id).root
     names = [name for name in container.list_blob_names() if name.startswith((root, "latest"))]
     blobs = {name: container.download_blob(name).readall() for name in names}
-    plan = Plan.of(
-        done.collections, query, manifest.started, changed={}, parallel=4, verify=Verify.ids, max_items=None
-    )
+    plan = Plan.of(done.collections, query, manifest.started, changed={}, parallel=4, verify=Verify.ids, max_items=None)
     return World(done, read_receipts.fn(site.azure, environment, manifest.harvest_id), plan, blobs)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from fault_matrix import Case, Stage, Taken, cases, judge_case
 from fault_report import Tally
-from flow_runs import Site, running_site
+from flow_runs import running_site
 from prefect.logging import disable_run_logger
 
 from tasks.batch_account import check_quota, ensure_batch_account

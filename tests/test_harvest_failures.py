@@ -60,7 +60,7 @@ def test_failed_harvest_leaves_no_output(built: Site, tmp_path: Path) -> None:
 
 
 def test_killed_task_runs_again_as_another(built: Site) -> None:
-    with pytest.raises(TaskFailedError, match="Task collections-2 .* exit code 4"):
+    with pytest.raises(TaskFailedError, match=r"Task collections-2 .* exit code 4"):
         built.harvest(KILLED)
 
 
