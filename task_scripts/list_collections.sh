@@ -118,16 +118,18 @@ token_from_az() {
 token_from_identity_endpoint() {
   local endpoint=${AZURE_POD_IDENTITY_AUTHORITY_HOST:-http://169.254.169.254}
   rm -f "$work"/identity*
-  curl -q -sS --noproxy '*' --connect-timeout 5 --max-time "$read_seconds" --retry 5 --retry-connrefused --get \
+  curl -q -sS --noproxy '*' --connect-timeout 5 --max-time "$read_seconds" --retry 5 --retry-all-errors --get \
     -H 'Metadata: true' -o "$work/identity" "${endpoint%/}/metadata/identity/oauth2/token" \
     --data-urlencode api-version=2018-02-01 --data-urlencode "resource=${scope%/.default}" \
     --data-urlencode "client_id=$AZURE_CLIENT_ID" 2>"$work/identity.errors" || return 1
   keep_token "$(sed -n 's/.*"access_token" *: *"\([^"]*\)".*/\1/p' "$work/identity")"
 }
 
+# An answer that was cut short may still hold a token.
 no_token() {
   fail 3 "no token for $scope: check that the pool has the user-assigned identity with client id $AZURE_CLIENT_ID." \
-    "The identity endpoint said: $(cat "$work/identity" "$work/identity.errors" 2>/dev/null | one_line)"
+    "The identity endpoint said: $(cat "$work/identity" "$work/identity.errors" 2>/dev/null |
+      sed 's/"access_token" *: *"[^"]*/"access_token": "(token)/g' | one_line)"
 }
 
 # Seconds that a Retry-After header asks for: a number or a date (RFC 9110, 10.2.3).

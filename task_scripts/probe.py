@@ -58,7 +58,7 @@ def ask(method: str, url: str, bearer: str, headers: dict[str, str], body: bytes
                 timeout=CONNECT_AND_READ_SECONDS,
                 allow_redirects=False,
             )
-        except (requests.ConnectionError, requests.Timeout):
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
             if attempt == ATTEMPTS:
                 raise
         else:

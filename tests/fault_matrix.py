@@ -37,7 +37,8 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """What a request meets; `5xx` is another status for each step."""
 OFTEN = {"once": "1", "burst": "3", "lasting": "20"}
-"""How often: the last is what a step tries at most (four times by the SDK in five attempts), and ends, so that the step can be taken again afterwards."""
+"""How often: the last is what a step tries at most (four times by the SDK in five attempts), and ends, so that the step
+can be taken again afterwards."""
 READ_TIMEOUT_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 0.02
 _MOST_RUNS = 7

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from operator import eq, ge, gt, le, lt
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import zstandard
+from faulty import Faulty
 from node_scripts import CLIENT_ID, HURRY, SCRIPTS, Answer, run
 
 Json = dict[str, Any]
@@ -179,6 +180,7 @@ class Server(ThreadingHTTPServer):
         """Its Date header."""
         self.tokens = 0
         self.asked: list[str] = []
+        self.faults: list[tuple[str, str]] = []
         self.set_budget(10_000, 1)
 
     def set_budget(self, requests_per_second: float, running: int) -> None:
@@ -187,7 +189,7 @@ class Server(ThreadingHTTPServer):
         self.blobs["harvests/h/control/budget.json"] = json.dumps(budget).encode()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Faulty):
     server: Server
     protocol_version = "HTTP/1.1"
 
