@@ -10,7 +10,7 @@ from prefect.logging import get_run_logger
 from spatiobatch.manifest import Layout
 from tasks.clients import AzureClients, azure_task
 from tasks.environment import Environment
-from tasks.job import submit_tasks, wait_for_tasks
+from tasks.job import needing, submit_tasks, wait_for_tasks
 from tasks.logs import check_succeeded
 
 _ATTEMPTS = 3
@@ -35,12 +35,14 @@ def run_tasks(
     Raises:
         TaskFailedError: the last attempt of a task failed.
     """
-    listed = azure.batch(environment.batch_endpoint).list_tasks(job, select=["id", "state", "executionInfo"])
-    there = {task.id: task for task in listed}
+    batch = azure.batch(environment.batch_endpoint)
+    with needing(job, len(tasks)):
+        there = {task.id: task for task in batch.list_tasks(job, select=["id", "state", "executionInfo"])}
     for _ in range(_ATTEMPTS):
         chosen = [_attempt(harvest_id, task, there) for task in tasks]
         wanted = [task for task in chosen if task.id not in there]
-        submit_tasks.fn(azure, environment, job, wanted)
+        with needing(job, len(wanted)):
+            submit_tasks.fn(azure, environment, job, wanted)
         there = {task.id: task for task in wait_for_tasks.fn(azure, environment, job, len(there) + len(wanted))}
         cut_off = [task.id for task in chosen if _cut_off(there[task.id])]
         if not cut_off:

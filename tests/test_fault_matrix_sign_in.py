@@ -21,7 +21,8 @@ def flags(aim: str, kind: str, times: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "times"), [("429", "2"), ("5xx", "20"), ("5xx-mixed", "1"), ("drop", "1"), ("hang", "2"), ("truncate", "20")]
+    ("kind", "times"),
+    [("429", "2"), ("5xx", "20"), ("5xx-mixed", "1"), ("drop", "1"), ("hang", "2"), ("truncate", "20")],
 )
 def test_providers_are_registered_by_whoever_gets_a_token_late(
     kind: str, times: str, tmp_path: Path, tally: Tally
