@@ -14,14 +14,15 @@ from spatiobatch.receipts import Receipt
 from spatiobatch.settings import ScriptAccess, load_settings
 from spatiobatch.shards import Plan, Verify
 from tasks.archive import download, publish_latest
+from tasks.attempts import run_tasks
 from tasks.base import read_base
 from tasks.clients import AzureClients, attempted
-from tasks.collections import TASK_ID, collections_task, manifest_of, parse_collections
+from tasks.collections import collections_task, manifest_of, parse_collections
 from tasks.compaction import compact
 from tasks.environment import Environment, read_environment
 from tasks.failure import explained
 from tasks.items import harvest_items, incomplete, settle, slots
-from tasks.job import batch_job, submit_tasks, wait_for_tasks
+from tasks.job import batch_job
 from tasks.logs import read_logs
 from tasks.picture import keep_picture
 from tasks.results import harvest_files, publish
@@ -98,13 +99,11 @@ def _gather(
     """What the nodes bring: collections, the manifest and, of items, receipts and the picture's path."""
     name, query = going.harvest_id, going.query
     with batch_job(azure, environment, f"harvest-{name}") as job:
-        submit_tasks(azure, environment, job, [collections_task(azure, environment, name, runtime)])
-        ended = wait_for_tasks(azure, environment, job, expected=1)
-        asked = next(task for task in ended if task.id == TASK_ID)  # a run before may have left others there
-        logs = read_logs(azure, environment, job, asked, Layout(name).logs(TASK_ID))
+        (asked,) = run_tasks(azure, environment, job, name, [collections_task(azure, environment, name, runtime)])
+        logs = read_logs(azure, environment, job, asked, Layout(name).logs(asked.id))
         collections = parse_collections(logs.stdout, query)
         if query.content is Content.collections:
-            return collections, manifest_of(collections, query, name, going.started, ended), [], None
+            return collections, manifest_of(collections, query, name, going.started, [asked]), [], None
 
         base = read_base(azure, environment, going)
         how = {"parallel": slots(azure.settings), "verify": verify, "max_items": going.max_items}

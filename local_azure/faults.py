@@ -5,11 +5,14 @@ that matches a request wins.
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger("local_azure.faults")
 
 SERVICES = ("arm", "identity", "batch", "blob", "geocatalog", "node", "task")
 REQUEST_ACTIONS = ("drop", "hang", "truncate")
@@ -132,7 +135,10 @@ class Faults:
 
     def strike(self, service: str, method: str, path: str) -> Fault | None:
         """The first fault that strikes this request, or this `job/task` on a node."""
-        return next((fault for fault in self._faults if fault.strikes(service, method, path)), None)
+        struck = next((fault for fault in self._faults if fault.strikes(service, method, path)), None)
+        if struck:
+            logger.info("struck %s %s %s: %s", service, method or "-", path, struck.action or struck.status)
+        return struck
 
 
 class FaultMiddleware:

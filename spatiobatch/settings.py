@@ -111,6 +111,8 @@ class Settings(BaseSettings):
     """How long a harvest waits for a running one of the same query; at least a minute, for that one may be dead."""
     poll_seconds: float = Field(2, gt=0)
     """Pause between two looks at a job, a node or a long-running operation."""
+    read_timeout_seconds: float = Field(60, gt=0)
+    """How long a call, of the operator or of a node script, waits for an answer before it is made again."""
 
     requests_per_second: float = Field(25, gt=0)
     """STAC calls per second of a whole item harvest; GeoCatalog documents 50 per subscription."""

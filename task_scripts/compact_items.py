@@ -1,7 +1,8 @@
 """Turn the archived items of one collection into stac-geoparquet, one file for each month of their moment (UTC).
 
 Runs alone on a Batch node; needs `requests`, `azure-identity`, `msgspec`, `zstandard` and `duckdb`. Environment:
-`RESULTS_URL` (the container), `HARVEST_ID`, `AZURE_CLIENT_ID` (the node identity's) and `COMPACT` (JSON, see `Wanted`).
+`RESULTS_URL` (the container), `HARVEST_ID`, `AZURE_CLIENT_ID` (the node identity's), `COMPACT` (JSON, see `Wanted`);
+`READ_TIMEOUT_SECONDS`, 60 by default.
 Below `harvests/<id>/` it reads `items/<segment>/<shard>.ndjson.zst` and writes `parquet/<segment>/<yyyy-mm>.parquet`,
 `undated.parquet`, `ids/<segment>.parquet` and, last, `parquet/<segment>/compaction.json`; where it is told with which
 harvests to compare, `changes/<segment>.ndjson` too. Does the same again on a second run.
@@ -61,7 +62,8 @@ STORAGE_SCOPE = "https://storage.azure.com/.default"
 STORAGE_VERSION = {"x-ms-version": "2023-11-03"}
 TRANSIENT = {408, 429, 500, 502, 503, 504}
 ATTEMPTS, TOKEN_ATTEMPTS = 10, 4
-CONNECT_AND_READ_SECONDS = (10, 60)
+READ_SECONDS = float(os.environ.get("READ_TIMEOUT_SECONDS", "60"))
+CONNECT_AND_READ_SECONDS = (10, READ_SECONDS)
 SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*")
 """Signature of a SAS and access token: services repeat what they were sent."""
 CONTRIBUTOR = "the node identity may not use it; assign it the role Storage Blob Data Contributor on the account"
@@ -724,7 +726,7 @@ class Identity:
 
     def renew(self) -> None:
         """Forget all tokens, and that the identity endpoint throttled us: MSAL remembers both."""
-        self.credential = DefaultAzureCredential()
+        self.credential = DefaultAzureCredential(read_timeout=READ_SECONDS)
 
     def token(self) -> str:
         """A valid token for storage; tried again because identity endpoints answer 429 when a whole node asks."""

@@ -3,7 +3,8 @@
 Runs alone on a Batch node; needs `requests`, `azure-identity`, `msgspec` and `zstandard`. Environment: `GEOCATALOG_URL`
 (without /stac), `GEOCATALOG_API_VERSION`, `AZURE_CLIENT_ID` (the node identity's), `SHARD` (JSON, see `Shard`),
 `RESULTS_URL` (the container), `HARVEST_PREFIX` and `ITEMS_PREFIX` (names below it) and, where it is not the public
-cloud's, `GEOCATALOG_SCOPE`. Reads the harvest's request budget while it runs; one line per page on standard error.
+cloud's, `GEOCATALOG_SCOPE`; `READ_TIMEOUT_SECONDS`, 60 by default. Reads the harvest's request budget while it runs;
+one line per page on standard error.
 
 Reading order: `harvest` says what happens; `Walk` pages and recovers; `Archive` writes; `Verification` compares;
 `Catalog` and `Storage` ask; `Budget` holds back.
@@ -61,7 +62,8 @@ THROTTLED = {429, 503}
 TOKEN_GONE = {400, 404, 410}
 ATTEMPTS, MALFORMED_ATTEMPTS, LOST_ATTEMPTS, TOKEN_ATTEMPTS = 10, 4, 3, 4
 PATIENCE_SECONDS = 900
-CONNECT_AND_READ_SECONDS = (10, 60)
+READ_SECONDS = float(os.environ.get("READ_TIMEOUT_SECONDS", "60"))
+CONNECT_AND_READ_SECONDS = (10, READ_SECONDS)
 REFRESH_SECONDS, PROGRESS_SECONDS, LEAST_HOLD_SECONDS = 1.5, 5.0, 1.0
 SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*")
 """Signature of a SAS and access token: services repeat what they were sent."""
@@ -332,7 +334,7 @@ class Identity:
 
     def renew(self) -> None:
         """Forget all tokens, and that the identity endpoint throttled us: MSAL remembers both."""
-        self.credential = DefaultAzureCredential()
+        self.credential = DefaultAzureCredential(read_timeout=READ_SECONDS)
 
     def token(self, scope: str) -> str:
         """A valid token; tried again because identity endpoints answer 429 when a whole node asks at once."""

@@ -2,8 +2,8 @@
 
 Runs alone on a Batch node; needs `requests` and `azure-identity`. Environment: `GEOCATALOG_URL` (without /stac),
 `GEOCATALOG_API_VERSION`, `AZURE_CLIENT_ID` (the node identity's) and, where it is not the public cloud's,
-`GEOCATALOG_SCOPE`. Prints `{"collections": [...]}`, each collection as the text that the service sent; on failure
-nothing but a sentence on standard error.
+`GEOCATALOG_SCOPE`; `READ_TIMEOUT_SECONDS`, 60 by default. Prints `{"collections": [...]}`, each collection as the
+text that the service sent; on failure nothing but a sentence on standard error.
 
 Exit codes: 0 done; 2 the environment is incomplete or wrong; 3 the node got no token; 4 the GeoCatalog refused it
 (401, 403); 5 the answer is none that a STAC catalog gives; 6 out of reach, or unavailable after all attempts.
@@ -32,7 +32,8 @@ TRANSIENT = {408, 429, 500, 502, 503, 504}
 ATTEMPTS = 10
 TOKEN_ATTEMPTS = 4
 DEADLINE_SECONDS = 900
-CONNECT_AND_READ_SECONDS = (10, 30)
+READ_SECONDS = float(os.environ.get("READ_TIMEOUT_SECONDS", "60"))
+CONNECT_AND_READ_SECONDS = (10, READ_SECONDS)
 SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*")
 """Signature of a SAS and access token: services repeat what they were sent."""
 ADVICE = {
@@ -61,7 +62,7 @@ class Tokens(requests.auth.AuthBase):
 
     def renew(self) -> None:
         """Forget the token, and that the identity endpoint throttled us: MSAL remembers both."""
-        self.credential = DefaultAzureCredential()
+        self.credential = DefaultAzureCredential(read_timeout=READ_SECONDS)
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add a valid token; tried again because identity endpoints answer 429 when a whole node asks at once."""

@@ -3,8 +3,8 @@
 #
 # Runs alone on a Batch node; needs curl and jq or python3, and takes its token from az where that is there.
 # Environment: GEOCATALOG_URL (without /stac), GEOCATALOG_API_VERSION, AZURE_CLIENT_ID (the node identity's) and, where
-# it is not the public cloud's, GEOCATALOG_SCOPE. Prints {"collections": [...]}; on failure nothing but a sentence on
-# standard error.
+# it is not the public cloud's, GEOCATALOG_SCOPE; READ_TIMEOUT_SECONDS, 60 by default. Prints {"collections": [...]}; on
+# failure nothing but a sentence on standard error.
 #
 # Exit codes: 0 done; 2 the environment is incomplete or wrong; 3 the node got no token; 4 the GeoCatalog refused it
 # (401, 403); 5 the answer is none that a STAC catalog gives; 6 out of reach, or unavailable after all attempts.
@@ -12,7 +12,7 @@ set -euo pipefail
 umask 077
 export LC_ALL=C.UTF-8
 
-readonly attempts=10 deadline_seconds=900
+readonly attempts=10 deadline_seconds=900 read_seconds=${READ_TIMEOUT_SECONDS:-60}
 readonly transient_curl_codes=' 0 5 6 7 16 18 28 35 52 55 56 92 ' # names, connections, time, torn answers
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -122,16 +122,18 @@ token_from_az() {
 token_from_identity_endpoint() {
   local endpoint=${AZURE_POD_IDENTITY_AUTHORITY_HOST:-http://169.254.169.254}
   rm -f "$work"/identity*
-  curl -q -sS --noproxy '*' --connect-timeout 5 --max-time 30 --retry 5 --retry-connrefused --get \
+  curl -q -sS --noproxy '*' --connect-timeout 5 --max-time "$read_seconds" --retry 5 --retry-all-errors --get \
     -H 'Metadata: true' -o "$work/identity" "${endpoint%/}/metadata/identity/oauth2/token" \
     --data-urlencode api-version=2018-02-01 --data-urlencode "resource=${scope%/.default}" \
     --data-urlencode "client_id=$AZURE_CLIENT_ID" 2>"$work/identity.errors" || return 1
   keep_token "$(sed -n 's/.*"access_token" *: *"\([^"]*\)".*/\1/p' "$work/identity")"
 }
 
+# An answer that was cut short may still hold a token.
 no_token() {
   fail 3 "no token for $scope: check that the pool has the user-assigned identity with client id $AZURE_CLIENT_ID." \
-    "The identity endpoint said: $(cat "$work/identity" "$work/identity.errors" 2>/dev/null | one_line)"
+    "The identity endpoint said: $(cat "$work/identity" "$work/identity.errors" 2>/dev/null |
+      sed 's/"access_token" *: *"[^"]*/"access_token": "(token)/g' | one_line)"
 }
 
 header() { sed -n "s/^$1: *//Ip" "$work/headers" 2>/dev/null | tr -d '\r' | tail -n 1; }
@@ -164,7 +166,7 @@ settled_answer() {
   for ((attempt = 1; attempt <= attempts; attempt++)); do
     code=0
     : >"$work/headers"
-    status=$(curl -q -sSg --connect-timeout 10 --max-time 60 -H "@$work/authorization" -D "$work/headers" -o "$2" \
+    status=$(curl -q -sSg --connect-timeout 10 --max-time "$read_seconds" -H "@$work/authorization" -D "$work/headers" -o "$2" \
       -w '%{http_code}' -- "$1" 2>"$work/curl.errors") || code=$?
     case $code:$status in
       0:408 | 0:429 | 0:50[0234]) problem="$status $(said "$2")" ;;

@@ -2,7 +2,8 @@
 
 Runs alone on a Batch node; needs `requests` and `azure-identity`. Environment: `PROBE_RESULT_URL` (the blob to write),
 `GEOCATALOG_URL` (without /stac), `GEOCATALOG_API_VERSION`, `AZURE_CLIENT_ID` (the node identity's) and, where it is
-not the public cloud's, `GEOCATALOG_SCOPE`. Answer: `{"storage": "ok" | "403 …", "geocatalog": "ok" | "403 …", …}`.
+not the public cloud's, `GEOCATALOG_SCOPE`; `READ_TIMEOUT_SECONDS`, 60 by default. Answer:
+`{"storage": "ok" | "403 …", "geocatalog": "ok" | "403 …", …}`.
 
 Exit codes: 0 all fine; 10 something answered 401 or 403, so a grant is missing or does not work yet; 2 the environment
 is incomplete; 3 no token; 5 an unexpected answer; 6 out of reach.
@@ -25,7 +26,8 @@ REQUIRED = ("PROBE_RESULT_URL", "GEOCATALOG_URL", "GEOCATALOG_API_VERSION", "AZU
 LOOPBACK = ("http://127.0.0.1:", "http://localhost:")
 TRANSIENT = {408, 429, 500, 502, 503, 504}
 ATTEMPTS = 4
-CONNECT_AND_READ_SECONDS = (10, 30)
+READ_SECONDS = float(os.environ.get("READ_TIMEOUT_SECONDS", "60"))
+CONNECT_AND_READ_SECONDS = (10, READ_SECONDS)
 
 
 def token(credential: DefaultAzureCredential, scope: str) -> str:
@@ -56,7 +58,7 @@ def ask(method: str, url: str, bearer: str, headers: dict[str, str], body: bytes
                 timeout=CONNECT_AND_READ_SECONDS,
                 allow_redirects=False,
             )
-        except (requests.ConnectionError, requests.Timeout):
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
             if attempt == ATTEMPTS:
                 raise
         else:
@@ -103,7 +105,7 @@ def main() -> int:
     if missing or plain:
         print(f"probe: {', '.join(missing or plain)} not set, or not an https address", file=sys.stderr)
         return CONFIGURATION
-    credential = DefaultAzureCredential()
+    credential = DefaultAzureCredential(read_timeout=READ_SECONDS)
     codes, answers = [], {"client_id": os.environ["AZURE_CLIENT_ID"]}
     for name, step in (("storage", write_blob), ("geocatalog", read_catalog)):
         try:

@@ -9,6 +9,7 @@ import jwt
 from azure.batch import BatchClient
 from azure.core.exceptions import (
     ClientAuthenticationError,
+    DecodeError,
     HttpResponseError,
     ResourceNotFoundError,
     ServiceRequestError,
@@ -29,7 +30,7 @@ from prefect.tasks import exponential_backoff
 from spatiobatch.settings import Settings
 
 TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}
-_PATIENCE = {"connection_timeout": 20, "read_timeout": 60, "retry_total": 3, "retry_backoff_max": 20}
+_PATIENCE = {"connection_timeout": 20, "retry_total": 3, "retry_backoff_max": 20}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,7 +46,12 @@ class AzureClients:
     @cached_property
     def credential(self) -> DefaultAzureCredential:
         """Environment, managed identity or `az login`, whichever is there first."""
-        return DefaultAzureCredential(authority=self.cloud.login, disable_instance_discovery=True, **self._tls)
+        return DefaultAzureCredential(
+            authority=self.cloud.login,
+            disable_instance_discovery=True,
+            read_timeout=self.settings.read_timeout_seconds,  # its own is five minutes
+            **self._tls,
+        )
 
     @cached_property
     def resources(self) -> ResourceManagementClient:
@@ -77,13 +83,17 @@ class AzureClients:
     def batch(self, endpoint: str) -> BatchClient:
         """Jobs and tasks of the account at that endpoint."""
         return BatchClient(
-            f"https://{endpoint}", self.credential, credential_scopes=[self.cloud.batch_scope], **self._tls, **_PATIENCE
+            f"https://{endpoint}",
+            self.credential,
+            credential_scopes=[self.cloud.batch_scope],
+            **self._tls,
+            **self._patience,
         )
 
     def blobs(self, endpoint: str) -> BlobServiceClient:
         """Blobs of the account at that endpoint."""
         return BlobServiceClient(
-            endpoint, self.credential, initial_backoff=1, increment_base=2, **self._tls, **_PATIENCE
+            endpoint, self.credential, initial_backoff=1, increment_base=2, **self._tls, **self._patience
         )  # its own first pause is 15 seconds
 
     @cached_property
@@ -100,8 +110,12 @@ class AzureClients:
             "credential_scopes": [self.cloud.arm_scope],
             "polling_interval": self.settings.poll_seconds,
             **self._tls,
-            **_PATIENCE,
+            **self._patience,
         }
+
+    @property
+    def _patience(self) -> dict[str, Any]:
+        return {**_PATIENCE, "read_timeout": self.settings.read_timeout_seconds}
 
     @property
     def _tls(self) -> dict[str, Any]:
@@ -112,10 +126,10 @@ class AzureClients:
 def transient(error: BaseException) -> bool:
     """Whether the same call may succeed a little later.
 
-    Statuses that Azure documents as passing, and connections that broke; a new identity that Entra has not
-    yet spread to where roles are assigned.
+    Statuses that Azure documents as passing, connections that broke, answers that were cut short; a new identity that
+    Entra has not yet spread to where roles are assigned.
     """
-    if isinstance(error, ServiceRequestError | ServiceResponseError):
+    if isinstance(error, ServiceRequestError | ServiceResponseError | DecodeError):
         return not untrusted(error)
     if isinstance(error, HttpResponseError):
         return error.status_code in TRANSIENT_STATUSES or code_of(error) == "PrincipalNotFound"

@@ -1,10 +1,9 @@
 """What becomes of a harvest's archive: GeoParquet, and what changed; a Batch task for each collection."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import count
 from typing import Any
 
-from azure.batch.models import BatchTask, BatchTaskCreateOptions
+from azure.batch.models import BatchTaskCreateOptions
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
 
@@ -14,11 +13,10 @@ from spatiobatch.names import digest, path_segment
 from spatiobatch.query import first_problem
 from spatiobatch.receipts import Receipt
 from tasks.archive import read_receipts
+from tasks.attempts import run_tasks
 from tasks.base import Base
 from tasks.clients import AzureClients, azure_task
 from tasks.environment import Environment
-from tasks.job import submit_tasks, wait_for_tasks
-from tasks.logs import check_succeeded
 from tasks.node_task import node_task, results_url
 
 SCRIPT = "compact_items.py"
@@ -103,25 +101,13 @@ def compact(
 ) -> Compacted:
     """Have stac-geoparquet made of the shards that these receipts are of, and their ids compared with the base's.
 
-    Attaches to what an earlier run of the same harvest submitted; a task of it that failed is followed by another.
-
     Raises:
         TaskFailedError: a collection could not be compacted.
         HarvestError: items of a collection are neither in its files nor listed as exceptions.
     """
-    listed = azure.batch(environment.batch_endpoint).list_tasks(job, select=["id", "state", "executionInfo"])
-    there = {task.id: task for task in listed}
     collections = _by_collection(receipts, base)
-    chosen = {collection: _task_id(collection, held, base, there) for collection, held in collections.items()}
-    wanted = [
-        _task(azure, environment, harvest_id, task_id, collection, collections[collection], base)
-        for collection, task_id in chosen.items()
-        if task_id not in there
-    ]
-    submit_tasks.fn(azure, environment, job, wanted)
-    ended = {task.id: task for task in wait_for_tasks.fn(azure, environment, job, len(there) + len(wanted))}
-    for task_id in chosen.values():
-        check_succeeded(azure, environment, job, ended[task_id], Layout(harvest_id).logs(task_id))
+    tasks = [_task(azure, environment, harvest_id, name, held, base) for name, held in collections.items()]
+    run_tasks.fn(azure, environment, job, harvest_id, tasks)
     reports = {name: _report(azure, environment, harvest_id, name) for name in collections}
     receipts = _after_cleaning(azure, environment, harvest_id, receipts, reports)
     for name, report in reports.items():
@@ -158,27 +144,16 @@ def _by_collection(receipts: Iterable[Receipt], base: Base) -> dict[str, list[Re
     return collections
 
 
-def _task_id(collection: str, receipts: Sequence[Receipt], base: Base, there: dict[str, BatchTask]) -> str:
-    """The id of the attempt that counts: the first that has not failed."""
-    parts = [collection, *(receipt.name for receipt in receipts), *base.harvests]
-    name = f"compact-{digest('|'.join(parts), 16)}"
-    attempts = (name if number == 1 else f"{name}-{number}" for number in count(1))
-    return next(task_id for task_id in attempts if task_id not in there or not _failed(there[task_id]))
-
-
-def _failed(task: BatchTask) -> bool:
-    return task.state == "completed" and (task.execution_info is None or task.execution_info.result != "success")
-
-
 def _task(
     azure: AzureClients,
     environment: Environment,
     harvest_id: str,
-    task_id: str,
     collection: str,
     receipts: Sequence[Receipt],
     base: Base,
 ) -> BatchTaskCreateOptions:
+    parts = [collection, *(receipt.name for receipt in receipts), *base.harvests]
+    task_id = f"compact-{digest('|'.join(parts), 16)}"
     wanted = {
         "collection": collection,
         "segment": path_segment(collection),

@@ -29,7 +29,7 @@ from tasks.base import Base
 from tasks.clients import AzureClients, azure_task
 from tasks.compaction import Compacted, Compaction
 from tasks.environment import Environment, results
-from tasks.job import submit_tasks
+from tasks.job import needing, submit_tasks
 from tasks.logs import check_succeeded, outlived_its_sas
 from tasks.node_task import node_task, results_url
 from tasks.node_watch import NodeWatch
@@ -131,14 +131,16 @@ def run_round(
     batch = azure.batch(environment.batch_endpoint)
     if ended := _ended(batch, job):  # its tasks may all have ended with it, so that the last wait was content
         raise JobEndedError(job, *ended, len(shards))
-    there = {task.id: task for task in batch.list_tasks(job)}
+    with needing(job, len(shards)):
+        there = {task.id: task for task in batch.list_tasks(job)}
     tried = [(shard, _tasks_of(shard, there)) for shard in shards]
     _judge(azure, environment, job, harvest_id, [tasks for _, tasks in tried])
     wanted = [(_task_id(shard, len(tasks) + 1), shard) for shard, tasks in tried if all(map(_completed, tasks))]
     budget = Budget(results(azure, environment), Layout(harvest_id).root, azure.settings.requests_per_second)
     if wanted:
         budget.share(min(len(wanted), slots(azure.settings)))
-        submit_tasks.fn(azure, environment, job, item_tasks(azure, environment, harvest_id, wanted))
+        with needing(job, len(wanted)):
+            submit_tasks.fn(azure, environment, job, item_tasks(azure, environment, harvest_id, wanted))
     submitted = {shard.name for shard in shards}
     known = [receipt for receipt in receipts if receipt.name not in submitted]
     arriving = Arriving(azure, environment, harvest_id, known)
@@ -195,7 +197,8 @@ def _wait(batch: BatchClient, settings: Settings, job: str, expected: int, watch
     """Wait until so many tasks are completed, at two Batch calls per look however many they are."""
     while True:
         ended = _ended(batch, job)  # before the counts: a job may end right after its last task
-        counts = batch.get_job_task_counts(job).task_counts
+        with needing(job, expected):
+            counts = batch.get_job_task_counts(job).task_counts
         for watcher in watching:
             watcher.look(counts)
         if counts.completed >= expected:

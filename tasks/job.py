@@ -38,6 +38,12 @@ _CALLS_AT_ONCE = 4
 """Of those; one after the other, most of the time would be spent waiting for Batch."""
 _SUBMIT_SECONDS = 600
 _ENDED_STATES = ("terminating", "completed", "deleting")
+_ENDED_CODES = {
+    "JobNotFound": "gone",
+    "JobCompleted": "completed",
+    "JobTerminating": "terminating",
+    "JobBeingDeleted": "deleting",
+}
 
 
 @contextmanager
@@ -206,10 +212,26 @@ def wait_for_tasks(azure: AzureClients, environment: Environment, job: str, expe
 
 def _look(batch: BatchClient, job: str, expected: int) -> tuple[BatchJob, BatchTaskCounts]:
     """The job, then its counts: it may end right after its last task."""
-    try:
+    with needing(job, expected):
         return batch.get_job(job), batch.get_job_task_counts(job).task_counts
-    except ResourceNotFoundError as error:
-        raise JobEndedError(job, "gone", None, expected) from error
+
+
+@contextmanager
+def needing(job: str, unfinished: int) -> Iterator[None]:
+    """Calls that only an active job answers; it may end before any of them.
+
+    Codes: https://learn.microsoft.com/rest/api/batchservice/batch-status-and-error-codes
+
+    Raises:
+        JobEndedError: it has.
+    """
+    try:
+        yield
+    except HttpResponseError as error:
+        state = _ENDED_CODES.get(code_of(error))
+        if state is None:
+            raise
+        raise JobEndedError(job, state, None, unfinished) from error
 
 
 @azure_task("close job")
@@ -229,5 +251,5 @@ def close_job(azure: AzureClients, environment: Environment, job: str) -> None:
     except ResourceNotFoundError:
         return
     except HttpResponseError as error:
-        if code_of(error) not in ("JobCompleted", "JobTerminating", "JobBeingDeleted"):
+        if code_of(error) not in _ENDED_CODES:
             raise

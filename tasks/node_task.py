@@ -51,6 +51,7 @@ def node_task(
         "GEOCATALOG_API_VERSION": settings.geocatalog_api_version,
         "GEOCATALOG_SCOPE": cloud.required_geocatalog_scope(),
         "AZURE_CLIENT_ID": environment.client_id,
+        "READ_TIMEOUT_SECONDS": f"{settings.read_timeout_seconds:g}",
         **(variables or {}),
     }
     return BatchTaskCreateOptions(

@@ -6,6 +6,7 @@ A run that died loses it within a minute, and the next run of the same query goe
 
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -96,7 +97,7 @@ def held(azure: AzureClients, environment: Environment, harvest: Unfinished | st
         HarvestRunningError: somebody does, and goes on for longer than `running_harvest_wait_minutes`.
         NoSuchHarvestError: the harvest of that id is over, another one took its place, or it never began.
     """
-    hold = hold_harvest(azure, environment, harvest)
+    hold = hold_harvest(azure, environment, harvest, str(uuid.uuid4()))
     try:
         yield hold
     except Exception:
@@ -117,14 +118,19 @@ def _say_what_is_kept(name: str) -> None:
 
 
 @azure_task("hold harvest")
-def hold_harvest(azure: AzureClients, environment: Environment, harvest: Unfinished | str) -> Hold:
-    """The lease of a harvest that begins, or of the unfinished one that it goes on with."""
+def hold_harvest(
+    azure: AzureClients, environment: Environment, harvest: Unfinished | str, lease_id: str | None = None
+) -> Hold:
+    """The lease of a harvest that begins, or of the unfinished one that it goes on with.
+
+    `lease_id` is whatever the caller thinks up: who asks again since an answer got lost already has that lease.
+    """
     name = harvest if isinstance(harvest, str) else harvest.harvest_id
     blob = _blob(azure, environment, name.rpartition("-")[2])
     deadline = time.monotonic() + max(LEASE_SECONDS + 5, azure.settings.running_harvest_wait_minutes * 60)
     while True:
         _place(blob, harvest)
-        lease = _acquire(blob, deadline)
+        lease = _acquire(blob, lease_id, deadline)
         if lease is not None:
             return Hold(blob, _agree(blob, harvest, lease), lease)
         time.sleep(azure.settings.poll_seconds)
@@ -148,14 +154,14 @@ def _check_same(there: Unfinished | None, name: str) -> Unfinished:
     return there
 
 
-def _acquire(blob: BlobClient, deadline: float) -> BlobLeaseClient | None:
+def _acquire(blob: BlobClient, lease_id: str | None, deadline: float) -> BlobLeaseClient | None:
     """The blob's lease; None while somebody else has it, or when the blob is gone.
 
     Raises:
         HarvestRunningError: the deadline has passed.
     """
     try:
-        return blob.acquire_lease(lease_duration=LEASE_SECONDS)
+        return blob.acquire_lease(lease_duration=LEASE_SECONDS, lease_id=lease_id)
     except ResourceNotFoundError:
         return None
     except HttpResponseError as error:

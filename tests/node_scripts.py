@@ -8,8 +8,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+
+from faulty import Faulty
 
 SCRIPTS = Path(__file__).parents[1] / "task_scripts"
 TOOLS = ("bash", "cat", "chmod", "curl", "date", "head", "mkdir", "mktemp", "mv", "rm", "sed", "tail", "timeout", "tr")
@@ -45,6 +47,7 @@ class Server(ThreadingHTTPServer):
         self.tokens: list[str] = []
         self.token_requests = 0
         self.bodies: list[bytes] = []
+        self.faults: list[tuple[str, str]] = []
 
     @property
     def origin(self) -> str:
@@ -60,7 +63,7 @@ class Server(ThreadingHTTPServer):
         return Answer(body=json.dumps(token))
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Faulty):
     server: Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # an answer is written in two pieces

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from operator import eq, ge, gt, le, lt
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import zstandard
+from faulty import Faulty
 from node_scripts import CLIENT_ID, HURRY, SCRIPTS, Answer, run
 
 Json = dict[str, Any]
@@ -184,6 +185,7 @@ class Server(ThreadingHTTPServer):
         """When a blob was written, by the container's clock; now where it is not among them."""
         self.tokens = 0
         self.asked: list[str] = []
+        self.faults: list[tuple[str, str]] = []
         self.set_budget(10_000, 1)
 
     @property
@@ -197,7 +199,7 @@ class Server(ThreadingHTTPServer):
         self.blobs["harvests/h/control/budget.json"] = json.dumps(budget).encode()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Faulty):
     server: Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # an answer is written in two pieces

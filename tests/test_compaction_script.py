@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -17,6 +17,7 @@ import duckdb
 import pytest
 import rustac
 import zstandard
+from faulty import Faulty
 from node_scripts import CLIENT_ID, HURRY, SCRIPTS, run
 
 Json = dict[str, Any]
@@ -45,6 +46,7 @@ class Container(ThreadingHTTPServer):
         self.blobs: dict[str, bytes] = {}
         self.written: list[str] = []
         self.refusals: list[int] = []
+        self.faults: list[tuple[str, str]] = []
 
     def archive(self, *lines: bytes, shard: str = "s1") -> None:
         """Put a shard there, as a harvest leaves it."""
@@ -66,7 +68,7 @@ def hash_of(*ids: str) -> str:
     return f"{sum(int.from_bytes(sha256(name.encode()).digest()) for name in ids) % 2**256:064x}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Faulty):
     server: Container
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # an answer is written in two pieces

@@ -16,7 +16,8 @@ from spatiobatch.errors import NotProvisionedError, NotStacError, ServiceError, 
 from spatiobatch.query import Query, Runtime
 from tasks.collections import parse_collections
 
-KILLED, PREEMPTED, UPLOAD = Query(collections=("killed",)), Query(collections=("gone",)), Query(collections=("mute",))
+KILLED, DOOMED = Query(collections=("killed",)), Query(collections=("doomed",))
+PREEMPTED, UPLOAD = Query(collections=("gone",)), Query(collections=("mute",))
 """Harvests with hashes of their own, which faults are aimed at."""
 
 
@@ -25,6 +26,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Ite
     """An environment whose nodes fail some harvests, and whose catalog refuses everybody once the probe is over."""
     faults = (
         f"service=node,path={KILLED.hash}.*/collections$,action=kill,delay=0",
+        f"service=node,path={DOOMED.hash}.*/collections,action=kill,delay=0,times=inf",
         f"service=node,path={PREEMPTED.hash}.*/collections$,action=preempt,delay=0,times=1",
         f"service=blob,method=PUT,path=/results/harvests/.*{UPLOAD.hash}/logs/,status=403,times=inf",
         "service=geocatalog,path=/stac/collections,after=1,times=inf,status=403",
@@ -71,9 +73,14 @@ def test_failed_harvest_leaves_no_output(built: Site, tmp_path: Path) -> None:
     assert not [write for write in built.writes() if "manifest.json" in write or "/collections.json" in write]
 
 
-def test_killed_process_is_told_with_its_exit_code(built: Site) -> None:
-    with pytest.raises(TaskFailedError, match=r"exit code 137 on node \w+; its stderr is empty"):
+def test_killed_task_runs_again_as_another(built: Site) -> None:
+    with pytest.raises(TaskFailedError, match=r"Task collections-2 .* exit code 4"):
         built.harvest(KILLED)
+
+
+def test_process_that_is_always_killed_is_told_with_its_exit_code(built: Site) -> None:
+    with pytest.raises(TaskFailedError, match=r"Task collections-3 .* exit code 137 on node \w+; its stderr is empty"):
+        built.harvest(DOOMED)
 
 
 def test_task_of_a_lost_node_runs_again_on_the_next_one(built: Site) -> None:

@@ -301,3 +301,14 @@ def test_the_probe_tells_which_grant_is_missing(server: Server, tmp_path: Path) 
 def test_the_probe_tells_other_failures_apart(server: Server, tmp_path: Path) -> None:
     server.answers = [Answer(404, "", {"x-ms-error-code": "ContainerNotFound"}), page("a")]
     assert probe(server, tmp_path)[0] == 5
+
+
+@pytest.mark.parametrize("listing", ["bash with jq"], indirect=True)
+def test_a_token_whose_answer_was_cut_short_is_in_no_message(listing: Run, server: Server, tmp_path: Path) -> None:
+    curl = (tmp_path / "bin/curl").resolve()
+    (tmp_path / "bin/curl").unlink()
+    stand_in(tmp_path / "bin", "curl", f'exec {curl} "$@" --retry 0')  # its pauses cannot be hurried
+    server.token_answers = [Answer(body='{"access_token": "secret-1', torn=True)] * 6
+    finished = listing()
+    assert finished.returncode == 3
+    assert '"access_token": "(token)' in finished.stderr

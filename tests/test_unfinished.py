@@ -2,6 +2,7 @@
 
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -25,7 +26,7 @@ def provisioned(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) 
 
 
 def begin(site: Site, environment: Environment, harvest: Unfinished | str) -> unfinished.Hold:
-    return unfinished.hold_harvest.fn(site.azure, environment, harvest)
+    return unfinished.hold_harvest.fn(site.azure, environment, harvest, str(uuid.uuid4()))
 
 
 def test_a_harvest_that_ended_leaves_nothing(provisioned: Site, environment: Environment, query: Query) -> None:
@@ -122,3 +123,14 @@ def test_an_unreadable_note_is_replaced(provisioned: Site, environment: Environm
     blob.upload_blob("{", overwrite=True)
     with held(provisioned.azure, environment, wanted(query, EARLIER)) as hold:
         assert hold.harvest.query == query
+
+
+def test_a_lease_whose_answer_got_lost_is_had_by_asking_again(
+    provisioned: Site, environment: Environment, query: Query
+) -> None:
+    lease_id, began = str(uuid.uuid4()), time.monotonic()
+    asked = (provisioned.azure, environment, wanted(query, EARLIER), lease_id)
+    lost = unfinished.hold_harvest.fn(*asked)
+    unfinished.hold_harvest.fn(*asked).finish()
+    lost.release()
+    assert time.monotonic() - began < unfinished.LEASE_SECONDS / 2

@@ -1,0 +1,145 @@
+"""Every node script under every kind of fault of each service that it asks: it ends well, or in one sentence."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import stac_stub
+from fault_report import Tally
+from node_scripts import CLIENT_ID, HURRY, SCRIPTS, page, run, serving, tool_folder
+from test_compaction_script import Container
+from test_node_scripts import environment
+
+KINDS = ("429", "5xx", "drop", "hang", "truncate")
+STATUSES = ("500", "502", "503", "504")
+OFTEN = {"once": 1, "burst": 3, "lasting": 1000}
+WAIT = {"READ_TIMEOUT_SECONDS": "0.5"}
+IDENTITY, CATALOG, BLOB = "^/metadata/identity/", "^/stac/", "^/(results|account)/"
+Ended = subprocess.CompletedProcess[str]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a script did."""
+
+    ended: Ended
+    right: Callable[[], bool]
+    left: int
+    """Faults that have not struck."""
+
+
+def _script(name: str) -> list[str]:
+    return [sys.executable, "-I", "-c", HURRY, str(SCRIPTS / name)]
+
+
+def listing(folder: Path, faults: list[tuple[str, str]], *, bash: bool = False) -> Ran:
+    with serving() as server:
+        server.answers, server.faults = [page("a")], faults
+        variables = environment(server, **WAIT)
+        if bash:
+            variables["PATH"] = str(tool_folder(folder / "bin", "jq"))
+        command = ["bash", str(SCRIPTS / "list_collections.sh")] if bash else _script("list_collections.py")
+        ended = run(command, folder, variables)
+    return Ran(ended, lambda: [each["id"] for each in json.loads(ended.stdout)["collections"]] == ["a"], len(faults))
+
+
+def bash_listing(folder: Path, faults: list[tuple[str, str]]) -> Ran:
+    return listing(folder, faults, bash=True)
+
+
+def probe(folder: Path, faults: list[tuple[str, str]]) -> Ran:
+    with serving() as server:
+        server.answers, server.faults = [stac_stub.Answer(201, ""), page("a")], faults
+        variables = environment(server, PROBE_RESULT_URL=f"{server.origin}/account/results/probe/1.json", **WAIT)
+        ended = run(_script("probe.py"), folder, variables)
+    return Ran(ended, lambda: json.loads(ended.stdout)["geocatalog"] == "ok", len(faults))
+
+
+def items(folder: Path, faults: list[tuple[str, str]]) -> Ran:
+    with stac_stub.serving() as server:
+        server.catalog.bodies = [stac_stub.item(number) for number in range(25)]
+        server.faults = faults
+        done = stac_stub.harvest(server, folder, WAIT)
+    right = lambda: sorted(done.lines) == sorted(server.catalog.bodies) and bool(done.receipt["verified"])  # noqa: E731
+    return Ran(done.finished, right, len(faults))
+
+
+def compaction(folder: Path, faults: list[tuple[str, str]]) -> Ran:
+    wanted = {"collection": "c", "segment": "c", "shards": ["s1"], "base": (), "increment": False}
+    with ExitStack() as stack:
+        server = stack.enter_context(Container())
+        server.archive(*(stac_stub.item(number) for number in range(5)))
+        server.faults = faults
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(server.shutdown)
+        variables = {
+            "RESULTS_URL": f"{server.origin}/results",
+            "HARVEST_ID": "h",
+            "AZURE_CLIENT_ID": CLIENT_ID,
+            "AZURE_POD_IDENTITY_AUTHORITY_HOST": server.origin,
+            "COMPACT": json.dumps(wanted),
+            **WAIT,
+        }
+        ended = run(_script("compact_items.py"), folder, variables)
+    report = "harvests/h/parquet/c/compaction.json"
+    return Ran(ended, lambda: json.loads(server.blobs[report])["files"]["2020-01"]["rows"] == 5, len(faults))
+
+
+STEPS: dict[str, tuple[str, Callable[[Path, list[tuple[str, str]]], Ran]]] = {
+    "list.py-geocatalog": (CATALOG, listing),
+    "list.py-identity": (IDENTITY, listing),
+    "list.sh-geocatalog": (CATALOG, bash_listing),
+    "list.sh-identity": (IDENTITY, bash_listing),
+    "probe-blob": (BLOB, probe),
+    "probe-geocatalog": (CATALOG, probe),
+    "items-geocatalog": (CATALOG, items),
+    "items-blob": (BLOB, items),
+    "items-identity": (IDENTITY, items),
+    "compaction-blob": (BLOB, compaction),
+    "compaction-identity": (IDENTITY, compaction),
+}
+
+
+def _often(row: int, column: int) -> str:
+    """As in the operator's matrix; curl's own pauses before the identity endpoint cannot be hurried."""
+    if list(STEPS)[row] == "list.sh-identity":
+        return "once"
+    return list(OFTEN)[(row + column) % len(OFTEN)]
+
+
+CASES = [(step, kind, _often(row, column)) for row, step in enumerate(STEPS) for column, kind in enumerate(KINDS)]
+
+
+@pytest.mark.parametrize(("step", "kind", "often"), CASES)
+def test_node_script_ends_well_or_in_one_sentence(
+    step: str, kind: str, often: str, tmp_path: Path, tally: Tally
+) -> None:
+    aim, script = STEPS[step]
+    faults = [STATUSES[number % len(STATUSES)] if kind == "5xx" else kind for number in range(OFTEN[often])]
+    ran = script(tmp_path, [(aim, fault) for fault in faults])
+    ended = ran.ended
+    assert "Traceback" not in ended.stderr
+    assert "secret" not in ended.stdout + ended.stderr
+    if ended.returncode == 0:
+        assert ran.right()
+    else:
+        assert ended.returncode in (3, 5, 6), ended.stderr
+        assert _last_words(ended, step)
+    assert ended.returncode == 0 or often == "lasting"
+    tally.ends("survived" if ended.returncode == 0 else "refused", len(faults) - ran.left)
+
+
+def _last_words(ended: Ended, step: str) -> str:
+    """Why it gave up: the probe says so in its answer, the others on standard error."""
+    if step.startswith("probe"):
+        answers = json.loads(ended.stdout)
+        return " ".join(answers[name] for name in ("storage", "geocatalog") if answers[name] != "ok")
+    return ended.stderr.splitlines()[-1]
