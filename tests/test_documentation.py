@@ -76,3 +76,25 @@ def test_the_automation_that_operations_shows_is_one_that_prefect_takes() -> Non
     (shown,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
     automation = AutomationCore.model_validate(yaml.safe_load(shown))
     assert automation.trigger.expect == {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
+
+
+def promised() -> list[str]:
+    """`file` or `file::test` of every promise in the page about reliability."""
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    named = [
+        cell for row in re.findall(r"^\| .+ \| (.+) \|$", page, re.MULTILINE) for cell in re.findall(r"`(.+?)`", row)
+    ]
+    files = [name for name in named if name.startswith(("test_", "::"))]
+    last = ""
+    found = []
+    for name in files:
+        last = last if name.startswith("::") else name.partition("::")[0]
+        found.append(name if name.startswith("test_") else f"{last}{name}")
+    return found
+
+
+@pytest.mark.parametrize("promise", promised())
+def test_a_promise_names_a_test_that_there_is(promise: str) -> None:
+    file, _, name = promise.partition("::")
+    text = (ROOT / "tests" / file).read_text()
+    assert not name or f"def {name}(" in text
