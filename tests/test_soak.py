@@ -22,7 +22,9 @@ from tasks.environment import read_environment
 
 SEED = int(os.environ.get("SOAK_SEED") or random.randrange(10**6))  # noqa: S311  # it is printed, and guards nothing
 SECONDS = float(os.environ.get("SOAK_SECONDS") or 300)
-_FAULTS = 400
+_FAULTS = 300
+_SPREAD = {"arm": 60, "identity": 60, "batch": 600, "blob": 3000, "geocatalog": 1500, "node": 150}
+"""Over how many matching requests the faults of a service are spread."""
 _STATUSES = ("429,retry_after=1", "500", "502", "503", "504")
 _REQUESTS = {
     "arm": ("/batchAccounts/", "/pools/"),
@@ -39,14 +41,14 @@ def faults(dice: random.Random) -> Iterator[str]:
     for _ in range(_FAULTS):
         if dice.random() < 0.1:
             action = dice.choice(("kill", "preempt"))
-            passing = f"after={dice.randrange(12)},delay={dice.choice((0, 0.3))}"
+            passing = f"after={dice.randrange(_SPREAD['node'])},delay={dice.choice((0, 0.3))}"
             yield f"service=node,path={dice.choice(_TASKS)},action={action},{passing}"
             continue
         service = dice.choice(list(_REQUESTS))
         kind = dice.choice(
             (*(f"status={status}" for status in _STATUSES), "action=drop", "action=hang", "action=truncate")
         )
-        passing = f"after={dice.randrange(60)},times={dice.choice((1, 1, 2, 3))}"
+        passing = f"after={dice.randrange(_SPREAD[service])},times={dice.choice((1, 1, 2, 3))}"
         yield f"service={service},path={dice.choice(_REQUESTS[service])},{kind},{passing}"
 
 
