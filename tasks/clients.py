@@ -15,7 +15,6 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
-from azure.identity import DefaultAzureCredential
 from azure.mgmt.authorization import AuthorizationManagementClient
 from azure.mgmt.batch import BatchManagementClient
 from azure.mgmt.msi import ManagedServiceIdentityClient
@@ -28,6 +27,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
 from spatiobatch.settings import Settings
+from tasks.credential import Credential
 
 TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}
 _PATIENCE = {"connection_timeout": 20, "retry_total": 3, "retry_backoff_max": 20}
@@ -44,9 +44,9 @@ class AzureClients:
         self.cloud = settings.endpoints
 
     @cached_property
-    def credential(self) -> DefaultAzureCredential:
+    def credential(self) -> Credential:
         """Environment, managed identity or `az login`, whichever is there first."""
-        return DefaultAzureCredential(
+        return Credential(
             authority=self.cloud.login,
             disable_instance_discovery=True,
             read_timeout=self.settings.read_timeout_seconds,  # its own is five minutes

@@ -65,7 +65,7 @@ REFUSED: dict[str, tuple[type[Exception], str, tuple[str, ...]]] = {
     "compaction is killed in all attempts": (
         TaskFailedError,
         "exit code 137",
-        ("service=node,path=HASH.*/compact-,action=kill,times=3",),
+        ("service=node,path=HASH.*/compact-,action=kill,times=9",),
     ),
     "manifest is refused beyond all patience": (
         HttpResponseError,

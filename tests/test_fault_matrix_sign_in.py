@@ -56,3 +56,19 @@ def test_whoever_gets_no_token_is_told_so_in_one_sentence(kind: str, tmp_path: P
             register_providers.fn(azure)
     assert "az login" in sentence(refusal.value)
     tally.ends("refused", strikes(tmp_path / "azure.log", "identity"))
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_whoever_had_a_token_gets_the_next_one_late(kind: str, tmp_path: Path, tally: Tally) -> None:
+    faults = [
+        flag.replace(",times", ",after=1,times") for flag in flags("service=identity", kind, str(8 // len(KINDS[kind])))
+    ]
+    with (
+        running_site(tmp_path, *faults) as site,
+        site.with_(read_timeout_seconds=str(READ_TIMEOUT_SECONDS)).environment(),
+        hurried(),
+    ):
+        azure = AzureClients(load_settings())
+        azure.credential.get_token(azure.cloud.arm_scope)
+        assert azure.credential.get_token(azure.cloud.batch_scope).token
+    tally.ends("survived", strikes(tmp_path / "azure.log", "identity"))

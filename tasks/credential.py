@@ -1,0 +1,48 @@
+"""Who is signed in, also while the token endpoint is out of order."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from azure.core.exceptions import ClientAuthenticationError
+from azure.identity import DefaultAzureCredential
+
+_PAUSES_SECONDS = (2, 4, 8, 16)
+
+
+class Credential:
+    """Azure's chain of credentials, asked again when somebody who had a token gets none.
+
+    The chain gives up after some seconds, says the same of an identity that is not there as of an endpoint that is out
+    of order, and remembers it; who never had a token is told at once.
+
+    Args:
+        options: of `DefaultAzureCredential`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._make: Callable[[], Any] = lambda: DefaultAzureCredential(**options)
+        self._chain = self._make()
+        self._had_one = False
+
+    def get_token(self, *scopes: str, **options: Any) -> Any:
+        """An `AccessToken`."""
+        return self._asked("get_token", scopes, options)
+
+    def get_token_info(self, *scopes: str, **options: Any) -> Any:
+        """An `AccessTokenInfo`, which newer clients ask for."""
+        return self._asked("get_token_info", scopes, options)
+
+    def _asked(self, method: str, scopes: tuple[str, ...], options: dict[str, Any]) -> Any:
+        for pause in (*_PAUSES_SECONDS, 0):
+            try:
+                token = getattr(self._chain, method)(*scopes, **options)
+            except ClientAuthenticationError:
+                if not (self._had_one and pause):
+                    raise
+                time.sleep(pause)
+                self._chain = self._make()
+            else:
+                self._had_one = True
+                return token
+        raise AssertionError("the last attempt returns or raises")
