@@ -24,7 +24,7 @@ from tasks.environment import Environment
 ITEMS = 3000
 WINDOW_SECONDS = 40
 """Shorter than what is shipped, and longer than the heartbeat, which Prefect sends every 30 seconds at best."""
-NOTE = f"open/{query_from(content='items').hash}.json"
+KEPT = re.compile("so far is kept")
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,8 @@ def results(provisioned: Site, environment: Environment) -> ContainerClient:
 def running(provisioned: Site, server: Served) -> Callable[..., str]:
     """Starts a harvest of items; its run's id when the first shard is done."""
 
-    def start(name: str = "items-weekly") -> str:
-        since, run = provisioned.now, server.plan(name, query={"content": "items"})
+    def start(**query: str) -> str:
+        since, run = provisioned.now, server.plan("items-weekly", query={"content": "items", **query})
         until(lambda: any(map(is_receipt, provisioned.requests(since))), bool, seconds=90)
         return run
 
@@ -76,8 +76,13 @@ def is_receipt(request: dict[str, Any]) -> bool:
     return request["method"] == "PUT" and ".receipt.json" in request["url"]
 
 
-def unfinished(results: ContainerClient) -> str:
-    return str(json.loads(results.download_blob(NOTE).readall())["harvest_id"])
+def note(**query: str) -> str:
+    """Where the unfinished harvest of a query is told."""
+    return f"open/{query_from(**{'content': 'items', **query}).hash}.json"
+
+
+def unfinished(results: ContainerClient, **query: str) -> str:
+    return str(json.loads(results.download_blob(note(**query)).readall())["harvest_id"])
 
 
 def completed(results: ContainerClient, name: str) -> bool:
@@ -95,17 +100,14 @@ def test_of_the_runs_that_a_worker_missed_exactly_one_goes(batch: BatchClient, s
 def test_a_run_that_is_cancelled_in_the_ui_ends_its_job_and_says_what_is_kept(
     batch: BatchClient, server: Served, running: Callable[..., str], results: ContainerClient
 ) -> None:
+    query = {"content": "items", "datetime": "2010-01-01/.."}
     with server.worker():
-        run = running()
+        run = running(**query)
         server.prefect.api.post(f"flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}})
         assert server.ended(run) == "Cancelled"
-        assert list(batch.list_jobs()) == []
-        name = unfinished(results)
-        assert f"what harvest {name} has brought so far is kept" in until(
-            lambda: server.said(run), re.compile("kept").search
-        )
-        assert server.ended(server.plan("items-weekly")) == "Completed"
-    assert completed(results, name)
+    assert list(batch.list_jobs()) == []
+    name = unfinished(results, **query)
+    assert f"what harvest {name} has brought so far is kept" in until(lambda: server.said(run), KEPT.search)
 
 
 def test_the_run_after_one_whose_worker_was_killed_completes_its_harvest(
@@ -141,7 +143,7 @@ def test_a_run_that_was_killed_with_its_worker_crashes_in_time_and_a_live_one_do
         }
         live = server.plan("harvest", **slow)
         assert server.ended(killed, WINDOW_SECONDS + 30) == "Crashed"
-        pass_a_minute(results, NOTE)
+        pass_a_minute(results, note())
         assert server.ended(server.plan("items-weekly")) == "Completed"
         assert completed(results, name)
         assert server.ended(live) == "Completed"
