@@ -33,6 +33,7 @@ from tasks.storage import blob_name
 SCRIPT = "probe.py"
 REFUSED_EXIT_CODE = 10
 """With this `probe.py` says that it was refused and that a grant may still be spreading."""
+_ATTEMPTS = 3
 _REFUSED_DOWNLOADS = {"BlobAccessDenied", "ResourceContainerAccessDenied", "ContainerAccessDenied"}
 
 
@@ -42,15 +43,23 @@ def probe(azure: AzureClients, environment: Environment, principal_id: str) -> N
 
     Raises:
         MissingGrantError: a refusal outlasted `grant_timeout_minutes`.
-        ProbeError: the probe failed in another way.
+        ProbeError: the probe failed in another way, three times.
     """
     logger = get_run_logger()
     if azure.settings.pool_nodes == 0:
         logger.warning("pool_nodes is 0: without a node nobody knows whether the nodes' roles work")
         return
     deadline = time.monotonic() + azure.settings.grant_timeout_minutes * 60
+    failures = 0
     while True:
-        refusal = _attempt(azure, environment)
+        try:
+            refusal = _attempt(azure, environment)
+        except ProbeError as error:
+            failures += 1
+            if failures == _ATTEMPTS:
+                raise
+            logger.warning("the probe runs again: %s", error)
+            continue
         if refusal is None:
             return
         if time.monotonic() > deadline:
@@ -121,7 +130,9 @@ def _judge(azure: AzureClients, environment: Environment, job: str, task: BatchT
     try:
         check_succeeded(azure, environment, job, task, _folder(environment))
     except TaskFailedError as error:
-        raise ProbeError(f"The environment is built but its probe did not get through. {error}") from error
+        said = read_log(azure, environment, job, task.id, f"{_folder(environment)}/stdout.txt") or b""
+        answer = f" It answered {said.decode(errors='replace').strip()}" if said else ""
+        raise ProbeError(f"The environment is built but its probe did not get through. {error}{answer}") from error
     except HttpResponseError as error:
         raise ProbeError(f"The environment is built but its probe's log cannot be read: {error.message}") from error
     return None

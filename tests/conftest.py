@@ -37,6 +37,12 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _signals_as_in_a_terminal() -> None:
+    """`nohup` has this process and all that it starts ignore that their terminal closed."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @contextmanager
 def running_azure(folder: Path, *flags: str) -> Iterator[dict[str, str]]:
     """A local_azure of its own process; yields what its env file says, ends it afterwards."""

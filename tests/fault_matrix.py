@@ -19,11 +19,11 @@ from flow_runs import Site
 from prefect import Task
 from prefect.states import Failed
 
-from flows.console import _sentence
 from spatiobatch.errors import SpatiobatchError
 from spatiobatch.names import digest
 from tasks.clients import AzureClients
 from tasks.environment import Environment
+from tasks.failure import sentence_of
 
 RETRY_AFTER_SECONDS = 7
 ANSWERS = ("status=500", "status=502", "status=503", "status=504")
@@ -128,7 +128,7 @@ class Stage:
 
 def sentence(error: Exception) -> str:
     """What the command line would say."""
-    said = str(error) if isinstance(error, SpatiobatchError) else _sentence(error)
+    said = str(error) if isinstance(error, SpatiobatchError) else sentence_of(error)
     assert said, f"there is no sentence for {error!r}"
     return said
 

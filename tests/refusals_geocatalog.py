@@ -1,5 +1,7 @@
 """Refusals of the GeoCatalog."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from refusals import Refusal
 from world import ARM, CALLS_PER_SECOND, CONTRIBUTOR, GEOCATALOG, Answer, World, send
 
@@ -17,11 +19,11 @@ def _somebody(world: World, role: str = "", scope: str = "") -> str:
 
 
 def _beyond_the_rate(world: World) -> Answer:
-    for _ in range(20 * CALLS_PER_SECOND):
-        answer = world.stac("GET", "/conformance", by=_token(world))
-        if answer.status == 429:
-            break
-    return answer
+    token = _token(world)
+    with ThreadPoolExecutor(16) as callers:
+        calls = range(4 * CALLS_PER_SECOND)
+        answers = list(callers.map(lambda _: world.stac("GET", "/conformance", by=token), calls))
+    return max(answers, key=lambda answer: answer.status)
 
 
 _TOKENS: dict[str, str] = {}

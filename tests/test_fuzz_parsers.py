@@ -24,7 +24,7 @@ from spatiobatch.settings import Settings, load_settings
 from spatiobatch.shards import Plan
 from tasks.collections import parse_collections
 from tasks.compaction import Compaction
-from tasks.pace import Done
+from tasks.progress import Done
 from tasks.results import harvest_files
 from tasks.summary import collection_rows
 from tasks.unfinished import Unfinished, wanted

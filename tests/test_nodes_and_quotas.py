@@ -10,7 +10,11 @@ from azure.mgmt.batch.models import VirtualMachineFamilyCoreQuota
 from flow_runs import Site, running_site
 
 from spatiobatch.changes import Outcome
+<<<<<<< HEAD
 from spatiobatch.errors import NodeError, QuotaTooSmallError, ServiceError
+=======
+from spatiobatch.errors import NodeError, ProbeError, QuotaTooSmallError
+>>>>>>> matrix
 from tasks.batch_account import check_quota
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -173,3 +177,16 @@ def test_burst_that_outlasts_the_sdks_patience_is_tried_again(faulty: Site) -> N
 
 def test_403_is_not_tried_again(faulty: Site) -> None:
     assert statuses(faulty, r"storageAccounts/[^/]+\?") == [403]
+
+
+def test_probe_that_was_killed_runs_again(tmp_path: Path) -> None:
+    flags = ("--clock", "instant", "--fault", "service=node,path=probe-,action=kill,times=2")
+    with running_site(tmp_path, *flags) as site:
+        assert site.provision()
+        assert not any(change.changed for change in site.provision())
+
+
+def test_probe_that_is_always_killed_is_told(tmp_path: Path) -> None:
+    flags = ("--clock", "instant", "--fault", "service=node,path=probe-,action=kill,times=inf")
+    with running_site(tmp_path, *flags) as site, pytest.raises(ProbeError, match="exit code 137"):
+        site.provision()

@@ -10,20 +10,24 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 from catalogs import DATA, archived
-from fault_matrix import sentence
+from fault_matrix import Taken, sentence
 from flow_runs import Site, running_site
+from prefect import Task
+from prefect.client.schemas.objects import State
 
 from spatiobatch.query import query_from
+from tasks.clients import transient
 from tasks.environment import read_environment
 
 SEED = int(os.environ.get("SOAK_SEED") or random.randrange(10**6))  # noqa: S311  # it is printed, and guards nothing
 SECONDS = float(os.environ.get("SOAK_SECONDS") or 300)
 _FAULTS = 300
-_SPREAD = {"arm": 60, "identity": 60, "batch": 600, "blob": 3000, "geocatalog": 1500, "node": 150}
+_SPREAD = {"arm": 300, "identity": 200, "batch": 600, "blob": 3000, "geocatalog": 1500, "node": 150}
 """Over how many matching requests the faults of a service are spread."""
 _STATUSES = ("429,retry_after=1", "500", "502", "503", "504")
 _REQUESTS = {
@@ -64,9 +68,16 @@ def catalog() -> set[tuple[str, str]]:
 
 def active_jobs(site: Site) -> list[str]:
     with site.environment():
-        environment = read_environment.fn(site.azure)
+        environment = Taken(read_environment, (site.azure,), bool).take()
         batch = site.azure.batch(environment.batch_endpoint)
-        return [job.id for job in batch.list_jobs(filter="state eq 'active'")]
+        listed = Task(
+            lambda: list(batch.list_jobs(filter="state eq 'active'")), retries=4, retry_condition_fn=_transient
+        )
+        return [job.id for job in Taken(listed, (), bool).take()]
+
+
+def _transient(_task: object, _run: object, state: State[Any]) -> bool:
+    return isinstance(state.data, BaseException) and transient(state.data)
 
 
 def _harvest(site: Site, output: Path, outcomes: Counter[str]) -> None:
