@@ -10,11 +10,7 @@ from azure.mgmt.batch.models import VirtualMachineFamilyCoreQuota
 from flow_runs import Site, running_site
 
 from spatiobatch.changes import Outcome
-<<<<<<< HEAD
-from spatiobatch.errors import NodeError, QuotaTooSmallError, ServiceError
-=======
-from spatiobatch.errors import NodeError, ProbeError, QuotaTooSmallError
->>>>>>> matrix
+from spatiobatch.errors import NodeError, ProbeError, QuotaTooSmallError, ServiceError
 from tasks.batch_account import check_quota
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

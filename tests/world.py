@@ -199,9 +199,9 @@ def small_world(folder: Path, environment: Callable[[str, str], None]) -> Iterat
             yield World(settings, folder / "state", blobs)
 
 
-def send(method: str, url: str, **options: Any) -> Answer:
+def send(method: str, url: str, session: requests.Session | None = None, **options: Any) -> Answer:
     """Send a request; a token may be any text, and no redirect is followed."""
-    answer = requests.request(method, url, timeout=20, allow_redirects=False, **options)
+    answer = (session or requests).request(method, url, timeout=20, allow_redirects=False, **options)
     return Answer(answer.status_code, _code(answer.headers, answer.text))
 
 
