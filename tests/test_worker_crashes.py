@@ -22,7 +22,7 @@ from spatiobatch.query import query_from
 from tasks.environment import Environment
 
 ITEMS = 3000
-WINDOW_SECONDS = 40
+WINDOW_SECONDS = 45
 """Shorter than what is shipped, and longer than the heartbeat, which Prefect sends every 30 seconds at best."""
 KEPT = re.compile("so far is kept")
 
