@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from local_azure import arm, batch, blob, geocatalog
 from local_azure.batch.jobs import Jobs
 from local_azure.cloud import Addresses, Cloud, Options
+from local_azure.directions import directions
 from local_azure.faults import FaultMiddleware
 from local_azure.identity import login
 from local_azure.identity.imds import Imds
@@ -77,6 +79,7 @@ async def serve(options: Options, env_file: Path) -> None:
         await cloud.nodes.start()
         _write_env_file(cloud, env_file)
         logger.info("serving; settings are in %s", env_file)
+        print(_directions(cloud, env_file), file=sys.stderr, flush=True)
         await _asked_to_end()
         await cloud.nodes.stop()
         for server in servers:
@@ -178,6 +181,17 @@ def _write_env_file(cloud: Cloud, env_file: Path) -> None:
     partial.touch(mode=0o600)
     partial.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
     partial.replace(env_file)
+
+
+def _directions(cloud: Cloud, env_file: Path) -> str:
+    addresses = cloud.addresses
+    return directions(
+        env_file,
+        cloud.certificates.ca_file,
+        arm=addresses.arm,
+        login=addresses.identity,
+        tenant=cloud.tenant_id,
+    )
 
 
 async def _asked_to_end() -> None:
