@@ -18,8 +18,7 @@ Azure CLI (docs/local-azure.md goes on from here):
     az cloud register --name local --endpoint-resource-manager "$LOCAL_AZURE_ARM_URL"
     az cloud set --name local
     az login --identity
-    az provider register --namespace Microsoft.Storage --wait
-    az provider register --namespace Microsoft.Batch --wait
+    for name in Batch ManagedIdentity Storage; do az provider register --namespace "Microsoft.$name" --wait; done
 
 Python SDKs, with azure.identity.ManagedIdentityCredential() as the credential:
 
