@@ -8,6 +8,8 @@ was not used before has to be registered for what it uses; az does that by itsel
 import shlex
 from pathlib import Path
 
+from local_azure.cloud import Cloud
+
 _TEMPLATE = """\
 local_azure: everything is up. For every client, in its own shell:
 
@@ -26,8 +28,9 @@ Python SDKs, with azure.identity.ManagedIdentityCredential() as the credential:
     BatchClient(os.environ["LOCAL_AZURE_BATCH_URL"] + "/<account>", credential, credential_scopes=["https://batch.core.windows.net//.default"])
     BlobServiceClient(os.environ["LOCAL_AZURE_BLOB_URL"] + "/<account>", credential)
 
-GeoCatalog, for whoever has a role on $LOCAL_AZURE_GEOCATALOG_ID:
+GeoCatalog, for whoever has a role on it:
 
+    az role assignment create --role "GeoCatalog Reader" --assignee $(az account show --query user.name -o tsv) --scope $LOCAL_AZURE_GEOCATALOG_ID
     curl -H "Authorization: Bearer $(az account get-access-token --resource https://geocatalog.spatio.azure.com --query accessToken -o tsv)" "$LOCAL_AZURE_GEOCATALOG_URL/stac/collections?api-version=2026-04-15"
 
 Browser: trust the authority in {ca_file}; what needs no token is
@@ -37,8 +40,12 @@ and for all else an extension has to send the header of the curl line.
 """  # noqa: E501  # lines to copy
 
 
-def directions(env_file: Path, ca_file: Path, *, arm: str, login: str, tenant: str) -> str:
+def directions(cloud: Cloud, env_file: Path) -> str:
     """Lines to read and to copy; they hold no secret."""
     return _TEMPLATE.format(
-        env_file=shlex.quote(str(env_file.absolute())), ca_file=ca_file.resolve(), arm=arm, login=login, tenant=tenant
+        env_file=shlex.quote(str(env_file.absolute())),
+        ca_file=cloud.certificates.ca_file.resolve(),
+        arm=cloud.addresses.arm,
+        login=cloud.addresses.identity,
+        tenant=cloud.tenant_id,
     )

@@ -79,7 +79,7 @@ async def serve(options: Options, env_file: Path) -> None:
         await cloud.nodes.start()
         _write_env_file(cloud, env_file)
         logger.info("serving; settings are in %s", env_file)
-        print(_directions(cloud, env_file), file=sys.stderr, flush=True)
+        print(directions(cloud, env_file), end="", file=sys.stderr, flush=True)
         await _asked_to_end()
         await cloud.nodes.stop()
         for server in servers:
@@ -181,17 +181,6 @@ def _write_env_file(cloud: Cloud, env_file: Path) -> None:
     partial.touch(mode=0o600)
     partial.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
     partial.replace(env_file)
-
-
-def _directions(cloud: Cloud, env_file: Path) -> str:
-    addresses = cloud.addresses
-    return directions(
-        env_file,
-        cloud.certificates.ca_file,
-        arm=addresses.arm,
-        login=addresses.identity,
-        tenant=cloud.tenant_id,
-    )
 
 
 async def _asked_to_end() -> None:
