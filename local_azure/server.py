@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from local_azure import arm, batch, blob, geocatalog
 from local_azure.batch.jobs import Jobs
 from local_azure.cloud import Addresses, Cloud, Options
+from local_azure.directions import directions
 from local_azure.faults import FaultMiddleware
 from local_azure.identity import login
 from local_azure.identity.imds import Imds
@@ -79,6 +81,7 @@ async def serve(options: Options, env_file: Path) -> None:
         await cloud.nodes.start()
         _write_env_file(cloud, env_file)
         logger.info("serving; settings are in %s", env_file)
+        print(directions(cloud, env_file), end="", file=sys.stderr, flush=True)
         await _asked_to_end()
         await cloud.nodes.stop()
         for server in servers:

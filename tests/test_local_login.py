@@ -99,6 +99,13 @@ def test_service_principal_is_found_by_client_id_and_by_object_id(azure: dict[st
     assert [found["id"] for found in by_client + by_object] == [object_id, object_id]
 
 
+def test_operator_is_found_by_the_name_that_az_gives_to_a_managed_identity(azure: dict[str, str]) -> None:
+    text = "servicePrincipalNames/any(c:c eq 'systemAssignedIdentity')"
+    (found,) = graph("GET", "servicePrincipals", params={"$filter": text}).json()["value"]
+    claims = jwt.decode(ManagedIdentityCredential().get_token(ARM_SCOPE).token, options={"verify_signature": False})
+    assert found["id"] == claims["oid"]
+
+
 def test_graph_wants_a_token_for_graph(azure: dict[str, str]) -> None:
     token = ManagedIdentityCredential().get_token(ARM_SCOPE).token
     url = f"{azure['LOCAL_AZURE_LOGIN_URL']}/v1.0/servicePrincipals"

@@ -3,7 +3,8 @@
 https://learn.microsoft.com/graph/api/overview
 
 Differences from Graph: whoever has a token may read, the operator of the stand-in alone may write
-(https://learn.microsoft.com/graph/permissions-overview), and an application has one password, the last.
+(https://learn.microsoft.com/graph/permissions-overview), an application has one password, the last, and
+the operator is also found by the name that `az account show` gives to whoever signed in as a managed identity.
 """
 
 import re
@@ -25,6 +26,8 @@ _EQUALITY = re.compile(r"(?P<property>\w+) eq '(?P<value>[^']*)'")
 _STARTS = re.compile(r"startswith\((?P<property>\w+),\s*'(?P<value>[^']*)'\)", re.IGNORECASE)
 _NAMES_ANY = re.compile(r"servicePrincipalNames/any\((?P<variable>\w+):\s*(?P=variable) eq '(?P<value>[^']*)'\)")
 _PASSWORD_LIFE = timedelta(days=365)
+_OPERATOR_IN_AZ = "systemAssignedIdentity"
+"""`user.name` after `az login --identity`, which scripts hand on as `--assignee`; Azure finds nobody by it."""
 
 
 class Graph:
@@ -128,7 +131,7 @@ class Graph:
                 "Request_MultipleObjectsWithSameKeyValue",
                 f"The service principal of appId {app_id} is already in use.",
             )
-        return JSONResponse(_shown(self._add(application, application["_secret"])), 201)
+        return JSONResponse(self._shown(self._add(application, application["_secret"])), 201)
 
     def _add(self, application: Document, secret: str, object_id: str = "") -> Principal:
         name, app_id = application["displayName"], application["appId"]
@@ -141,7 +144,7 @@ class Graph:
         return _page([shown for shown in self._all() if _is_user(shown) and _satisfies(shown, request)])
 
     async def _get_principal(self, request: Request) -> Response:
-        return JSONResponse(_shown(self._principal(request)))
+        return JSONResponse(self._shown(self._principal(request)))
 
     async def _delete_principal(self, request: Request) -> Response:
         self._cloud.tokens.remove(self._principal(request).object_id)
@@ -151,7 +154,7 @@ class Graph:
         caller = self._caller(request)
         if caller.kind != "User":
             raise ApiError(400, "BadRequest", "/me request is only valid with delegated authentication flow.")
-        return JSONResponse(_shown(caller))
+        return JSONResponse(self._shown(caller))
 
     async def _by_ids(self, request: Request) -> Response:
         wanted = (await request.json()).get("ids") or []
@@ -159,7 +162,23 @@ class Graph:
 
     def _all(self) -> list[Document]:
         found = [self._cloud.tokens.find(object_id) for object_id in self._principals]
-        return [_shown(principal) for principal in found if principal]
+        return [self._shown(principal) for principal in found if principal]
+
+    def _shown(self, principal: Principal) -> Document:
+        if principal.kind == "User":
+            kind: Document = {"@odata.type": "#microsoft.graph.user", "userPrincipalName": principal.name}
+        else:
+            kind = {
+                "@odata.type": "#microsoft.graph.servicePrincipal",
+                "appId": principal.client_id,
+                "servicePrincipalType": "ManagedIdentity" if principal.kind == "ManagedIdentity" else "Application",
+                "servicePrincipalNames": self._names(principal),
+                "alternativeNames": [principal.name] if principal.name.startswith("/") else [],
+            }
+        return {"id": principal.object_id, "displayName": principal.name.rsplit("/", 1)[-1], **kind}
+
+    def _names(self, principal: Principal) -> list[str]:
+        return [principal.client_id, *([_OPERATOR_IN_AZ] if principal == self._cloud.operator else [])]
 
     def _principal(self, request: Request) -> Principal:
         principal = self._cloud.tokens.find(request.path_params["id"])
@@ -206,20 +225,6 @@ def _public(document: Document) -> Document:
 
 def _is_user(shown: Document) -> bool:
     return bool(shown["@odata.type"] == "#microsoft.graph.user")
-
-
-def _shown(principal: Principal) -> Document:
-    if principal.kind == "User":
-        kind: Document = {"@odata.type": "#microsoft.graph.user", "userPrincipalName": principal.name}
-    else:
-        kind = {
-            "@odata.type": "#microsoft.graph.servicePrincipal",
-            "appId": principal.client_id,
-            "servicePrincipalType": "ManagedIdentity" if principal.kind == "ManagedIdentity" else "Application",
-            "servicePrincipalNames": [principal.client_id],
-            "alternativeNames": [principal.name] if principal.name.startswith("/") else [],
-        }
-    return {"id": principal.object_id, "displayName": principal.name.rsplit("/", 1)[-1], **kind}
 
 
 def _satisfies(document: Document, request: Request) -> bool:

@@ -1,11 +1,12 @@
 """What is first on the nodes' PATH: the part of a VM image that start tasks and tasks lean on.
 
 Difference from Azure: nothing is installed. `python3` is the stand-in's own Python with its packages,
-`apt-get`, `apt`, `pip` and `sudo` only record how they were called, and `python3 -m venv` makes a folder
-whose programs are those of the image.
+`apt-get`, `apt`, `pip` and `sudo` only record how they were called, `python3 -m venv` makes a folder
+whose programs are those of the image, and `az` is there if whoever started the stand-in has it on the PATH.
 """
 
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,6 +26,10 @@ case "$1 $2" in
     exit ;;
 esac
 exec {python} "$@"
+"""
+
+_AZ = """#!/bin/sh
+exec {az} "$@"
 """
 
 _TEMPLATES = {
@@ -51,7 +56,10 @@ def build(folder: Path) -> Path:
         "programs": shlex.quote(str(programs)),
         "python": shlex.quote(sys.executable),
     }
-    for name, template in _TEMPLATES.items():
+    templates = dict(_TEMPLATES)
+    if az := shutil.which("az"):
+        templates["az"], values["az"] = _AZ, shlex.quote(az)
+    for name, template in templates.items():
         program = programs / name
         program.write_text(template.format(name=name, **values))
         program.chmod(0o755)
