@@ -199,10 +199,8 @@ class StorageAccounts:
 def _default_properties(cloud: Cloud, location: str, now: str) -> Document:
     encrypted = {"keyType": "Account", "enabled": True, "lastEnabledTime": now}
     return {
-        "accessTier": "Hot",
         "allowBlobPublicAccess": False,
         "allowCrossTenantReplication": False,
-        "allowSharedKeyAccess": cloud.options.shared_keys,
         "creationTime": now,
         "encryption": {"keySource": "Microsoft.Storage", "services": {"blob": encrypted, "file": encrypted}},
         "keyCreationTime": dict.fromkeys(_KEY_NAMES, now),
