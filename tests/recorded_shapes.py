@@ -2,6 +2,7 @@
 
 The recordings are `src/azure-cli/azure/cli/command_modules/batch/tests/latest/recordings/*.yaml` of
 https://github.com/Azure/azure-cli. Written down here: which status, which headers, which properties of which kind.
+Left out are headers of the way to the service (server, cache and edge) and counts of the calls that a caller has left.
 
 A shape is a word of `KINDS`, `=text` for that very text, a number or a truth value for itself, a mapping with exactly
 these properties (`*` stands for any names, and a name with a question mark may be absent), or a list whose elements
@@ -22,7 +23,7 @@ KINDS = {
     "quoted tag": '"0x[0-9A-F]{15}"',
     "url": "https://[^ %]+",
     "encoded url": "https%3A%2F%2F[^/:]+",
-    "operation": "https://.+/operationResults/[0-9a-f-]{36}[?]api-version=.+&t=.+",
+    "operation": "https://.+/(operationResults|accountOperationResults)/[0-9a-z-]+[?]api-version=.+",
     "endpoint": "[^/:]+(:[0-9]+)?(/.+)?",
     "id": "/subscriptions/[0-9a-f-]{36}/resourceGroups/.+",
     "id in small letters": "/subscriptions/[0-9a-f-]{36}/resourcegroups/.+",
@@ -189,7 +190,7 @@ _IMAGE = {
     "capabilities?": ["text"],
     "batchSupportEndOfLife?": "whole seconds",
 }
-_ACCOUNT = {
+_ACCOUNT: dict[str, Any] = {
     "id": "id",
     "name": "text",
     "type": "=Microsoft.Batch/batchAccounts",
@@ -385,6 +386,27 @@ RECORDED = {
                 "userAssignedIdentities": {"*": {"principalId": "guid", "clientId": "guid"}},
             },
         },
+    ),
+    "give a Batch account a storage account": Recorded(
+        "general_arm_cmd",
+        200,
+        _ARM_TAGGED,
+        {
+            **_ACCOUNT,
+            "properties": {
+                **_ACCOUNT["properties"],
+                "autoStorage": {"storageAccountId": "id", "lastKeySync": "time", "authenticationMode": "=StorageKeys"},
+            },
+        },
+    ),
+    "synchronize a Batch account's storage keys": Recorded("general_arm_cmd", 204, _ARM),
+    "delete a Batch account": Recorded("general_arm_cmd", 202, _ARM | {"location": "operation"}),
+    "poll a deleted Batch account": Recorded("general_arm_cmd", 200, _ARM),
+    "list VM sizes": Recorded(
+        "general_arm_cmd",
+        200,
+        _ARM_JSON,
+        {"value": [{"name": "text", "familyName": "text", "capabilities": [{"name": "text", "value": "text"}]}]},
     ),
     "get a resource group": Recorded("managed_identity_cmd", 200, _ARM_JSON, _GROUP),
     "put an identity": Recorded(

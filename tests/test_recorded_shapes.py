@@ -40,6 +40,7 @@ KEPT = {
     ("poll a Batch account", "+.systemData"): _SINCE,
     ("get a Batch account", "+.systemData"): _SINCE,
     ("give a Batch account an identity", "+.systemData"): _SINCE,
+    ("give a Batch account a storage account", "+.systemData"): _SINCE,
     ("put an identity", "+.systemData"): _SINCE,
     ("get a storage account", "header .content-type"): "ARM names the character set for every provider here",
     ("get a storage account", "-.properties.primaryEndpoints.queue"): "of storage there are blobs alone",
@@ -56,6 +57,12 @@ class Conversation:
         self.batch = batch
         self.answers: dict[str, HttpResponse] = {}
 
+    @property
+    def subscription(self) -> str:
+        """ARM's address of the subscription."""
+        settings = self.batch.settings
+        return f"{settings['LOCAL_AZURE_ARM_URL']}/subscriptions/{settings['LOCAL_AZURE_SUBSCRIPTION_ID']}"
+
     def ask(self, what: str, method: str, path: str, body: Any = None, **headers: str) -> HttpResponse:
         """Call the account's data plane."""
         address = f"{path}{'&' if '?' in path else '?'}api-version={DATA_PLANE}"
@@ -69,9 +76,8 @@ class Conversation:
 
     def ask_arm(self, what: str, method: str, path: str, version: str, body: Any = None) -> HttpResponse:
         """Call ARM on something in the account's resource group, or on an address."""
-        settings = self.batch.settings
-        root = f"{settings['LOCAL_AZURE_ARM_URL']}/subscriptions/{settings['LOCAL_AZURE_SUBSCRIPTION_ID']}"
-        address = path if path.startswith("https:") else f"{root}/resourceGroups/{path}?api-version={version}"
+        inside = f"{self.subscription}/resourceGroups/{path}?api-version={version}"
+        address = path if path.startswith("https:") else inside
         self.answers[what] = self.batch.management.send_request(HttpRequest(method, address, json=body))
         return self.answers[what]
 
@@ -182,7 +188,23 @@ def talk_of_resources(talk: Conversation) -> None:
     body = {"location": "westeurope", "kind": "Storage", "sku": {"name": "Standard_LRS"}}
     begun = talk.ask_arm("put a storage account", "PUT", storage, version, body)
     poll(talk, "poll a storage account", begun.headers["location"])
-    talk.ask_arm("get a storage account", "GET", storage, version)
+    kept = talk.ask_arm("get a storage account", "GET", storage, version).json()
+    talk_of_an_end(talk, account, {"properties": {"autoStorage": {"storageAccountId": kept["id"]}}})
+
+
+def talk_of_an_end(talk: Conversation, account: str, stored: dict[str, Any]) -> None:
+    """An account is given storage, and deleted."""
+    version = "2022-10-01"
+    talk.ask_arm(
+        "give a Batch account a storage account", "PATCH", account, version, {"identity": {"type": "None"}, **stored}
+    )
+    talk.ask_arm("synchronize a Batch account's storage keys", "POST", f"{account}/syncAutoStorageKeys", version)
+    begun = talk.ask_arm("delete a Batch account", "DELETE", account, version)
+    poll(talk, "poll a deleted Batch account", begun.headers["location"])
+    sizes = (
+        f"{talk.subscription}/providers/Microsoft.Batch/locations/westeurope/virtualMachineSkus?api-version={version}"
+    )
+    talk.ask_arm("list VM sizes", "GET", sizes, "")
 
 
 def poll(talk: Conversation, what: str, address: str) -> None:

@@ -1,7 +1,7 @@
 """What our flows send and local_azure answers fits the schemas that Microsoft publishes.
 
-The traffic of one provisioning, a second one, a harvest of collections, one of items and a teardown, as the stand-in
-records it. Blobs, tokens and STAC have no such schemas at hand.
+The traffic of one provisioning, a second one with other settings, a harvest of collections, one of items and a
+teardown, as the stand-in records it. Blobs, tokens and STAC have no such schemas at hand.
 """
 
 import re
@@ -120,10 +120,11 @@ def traffic(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> I
 
 
 def whole_life(site: Site, folder: Path) -> None:
-    """Everything that flows do, once."""
+    """Everything that flows do, once: made and changed, by identity and by SAS."""
     site.provision()
-    site.provision()
-    site.harvest(Query(), output=folder / "collections")
+    changed = site.with_(pool_nodes="2", script_access="sas")
+    changed.provision()
+    changed.harvest(Query(runtime="bash"), output=folder / "collections")
     site.harvest(query_from(content="items"), output=folder / "items")
     site.teardown(delete_results=True)
 
@@ -212,9 +213,10 @@ def sdk_members(model: Any, *, read_only: bool) -> set[str]:
 
 def test_every_resource_that_flows_write_fits_its_schema(traffic: list[dict[str, Any]]) -> None:
     written = arm_written(traffic)
-    assert {kind for _, kind, _ in written} >= {
-        "Microsoft.Batch/batchAccounts/pools",
-        "Microsoft.Resources/resourceGroups",
+    assert {(request["method"], kind) for request, kind, _ in written} >= {
+        ("PUT", "Microsoft.Resources/resourceGroups"),
+        ("PUT", "Microsoft.Batch/batchAccounts/pools"),
+        ("PATCH", "Microsoft.Batch/batchAccounts/pools"),
     }
     assert not [misfit for call in written for misfit in resource_misfits(*call, written=True)]
 

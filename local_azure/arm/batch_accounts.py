@@ -225,6 +225,7 @@ class BatchAccounts:
             f"{scope}/accountOperationResults",
             lambda: Response(status_code=200),
             lambda: self._remove(name),
+            retry_after=False,
             changing=True,
         )
 
