@@ -20,7 +20,7 @@ import pytest
 from flow_runs import Site, running_site
 from schemas import SPECS, SWAGGER, Misfit, misfits, operations, resource_reference
 
-from spatiobatch.query import Query, query_from
+from spatiobatch.query import Query, Runtime, query_from
 
 pytestmark = pytest.mark.skipif(not SPECS.exists(), reason="Microsoft's schemas are not at hand")
 
@@ -113,7 +113,7 @@ OTHERWISE = {
 def traffic(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Iterator[list[dict[str, Any]]]:
     """All requests with their answers."""
     folder = tmp_path_factory.mktemp("site")
-    flags = ("--demo-items", "200", "--clock", "instant")
+    flags = ("--demo-items", "60", "--clock", "instant")
     with running_site(folder, *flags, resource_group="schemas", requests_per_second="200") as site:
         whole_life(site, folder)
         yield site.requests()
@@ -124,7 +124,7 @@ def whole_life(site: Site, folder: Path) -> None:
     site.provision()
     changed = site.with_(pool_nodes="2", script_access="sas")
     changed.provision()
-    changed.harvest(Query(runtime="bash"), output=folder / "collections")
+    changed.harvest(Query(), Runtime.bash, output=folder / "collections")
     site.harvest(query_from(content="items"), output=folder / "items")
     site.teardown(delete_results=True)
 
