@@ -84,7 +84,10 @@ class Conversation:
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, HttpResponse]]:
-    with pytest.MonkeyPatch.context() as patch, running_azure(tmp_path_factory.mktemp("azure")) as settings:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        running_azure(tmp_path_factory.mktemp("azure"), "--shared-keys", "on") as settings,
+    ):
         for name, value in settings.items():
             patch.setenv(name, value)
         with batch_account(settings) as batch:
