@@ -261,7 +261,7 @@ def test_each_task_of_a_collection_has_a_result_of_its_own(client: BatchClient, 
     client.create_task(job, _task("known"))
     group = batch.BatchTaskGroup(task_values=[_task("new"), _task("KNOWN"), _task("no id!")])
     new, known, wrong = client.create_task_collection(job, group).result_values
-    assert (new.status, new.location) == ("success", client.get_task(job, "new").url)
+    assert (new.status, new.location) == ("Success", client.get_task(job, "new").url)
     assert (known.status, known.error.code) == ("clienterror", "TaskExists")
     assert (wrong.status, wrong.error.code) == ("clienterror", "InvalidPropertyValue")
 

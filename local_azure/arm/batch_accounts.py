@@ -24,6 +24,8 @@ from local_azure.arm.resources import (
     system_data,
 )
 from local_azure.arm.vm_sizes import VM_SIZES
+from local_azure.batch.states import new_tag
+from local_azure.clock import http_date, parse_time
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
 from local_azure.store import Document
@@ -141,7 +143,7 @@ class BatchAccounts:
         )
 
     async def _get(self, call: Call) -> Response:
-        return JSONResponse(self._shown(self.find(call)))
+        return self._answer(self.find(call))
 
     async def _put(self, call: Call) -> Response:
         group, name = require_living_group(self._cloud, call["group"]), call["account"].lower()
@@ -160,7 +162,7 @@ class BatchAccounts:
             call,
             account["id"],
             f"{account['id']}/operationResults",
-            lambda: JSONResponse(self._shown(self._accounts[name])),
+            lambda: self._answer(self._accounts[name]),
             retry_after=False,
             changing=True,
         )
@@ -203,8 +205,9 @@ class BatchAccounts:
         )
         if call.body.get("identity"):
             account["identity"] = self._settings.identity(call.caller, account["id"], identity, account)
+        account["systemData"] = system_data(call.caller, self._cloud.clock, account["systemData"])
         self._accounts[account["name"]] = account
-        return JSONResponse(self._shown(account))
+        return self._answer(account)
 
     async def _delete(self, call: Call) -> Response:
         require_group(self._cloud, call["group"])
@@ -222,6 +225,7 @@ class BatchAccounts:
             f"{scope}/accountOperationResults",
             lambda: Response(status_code=200),
             lambda: self._remove(name),
+            retry_after=False,
             changing=True,
         )
 
@@ -259,13 +263,19 @@ class BatchAccounts:
             raise ApiError(409, "AutoStorageNotConfigured", "The account has no auto-storage.")
         return Response(status_code=204)
 
+    def _answer(self, account: Document) -> Response:
+        changed = parse_time(account["systemData"]["lastModifiedAt"])
+        headers = {"ETag": f'"{new_tag(changed)}"', "Last-Modified": http_date(changed)}
+        return JSONResponse(self._shown(account), headers=headers)
+
     def _shown(self, account: Document) -> Document:
-        endpoint = self._cloud.addresses.batch.removeprefix("https://")
+        endpoint = f"{self._cloud.addresses.batch.removeprefix('https://')}/{account['name']}"
         state = account["properties"]["provisioningState"]
         if state == "Succeeded" and self._operations.under_way(account["id"]):
             state = "Creating"
-        shown = {"accountEndpoint": f"{endpoint}/{account['name']}", "provisioningState": state}
-        return {**account, "properties": {**account["properties"], **shown}}
+        shown = {"accountEndpoint": endpoint, "nodeManagementEndpoint": endpoint, "provisioningState": state}
+        tagged = {name: value for name, value in account.items() if name != "tags" or value}
+        return {**tagged, "properties": {**account["properties"], **shown}}
 
 
 def _deleting(account: Document) -> bool:

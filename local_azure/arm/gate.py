@@ -165,7 +165,12 @@ def listing(documents: Sequence[Document]) -> Response:
 
 
 def _stamped(response: Response) -> Response:
+    if response.headers.get("content-type") == "application/json":
+        response.headers["content-type"] = "application/json; charset=utf-8"
     response.headers["x-ms-request-id"] = request_id()
     response.headers["x-ms-correlation-request-id"] = request_id()
+    response.headers["x-content-type-options"] = "nosniff"
     response.headers["cache-control"] = "no-cache"
+    response.headers["pragma"] = "no-cache"
+    response.headers["expires"] = "-1"
     return response

@@ -76,7 +76,7 @@ class ManagedIdentities:
         identity = {**(known or self._new(identity_id, name, location)), "tags": tags}
         identity["systemData"] = system_data(call.caller, self._cloud.clock, identity.get("systemData"))
         self._identities[identity_id.lower()] = identity
-        return JSONResponse(identity, 200 if known else 201)
+        return JSONResponse(identity, 200 if known else 201, {} if known else {"Location": identity_id})
 
     def _new(self, identity_id: str, name: str, location: str) -> Document:
         principal = self._cloud.tokens.add(identity_id, "ManagedIdentity")

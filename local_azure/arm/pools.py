@@ -98,7 +98,6 @@ class Pools:
             "creationTime": now,
             "currentDedicatedNodes": 0,
             "currentLowPriorityNodes": 0,
-            "currentNodeCommunicationMode": "Simplified",
             "provisioningState": "Succeeded",
             "provisioningStateTransitionTime": now,
         }

@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
 
@@ -123,11 +124,10 @@ def _file(call: Call, folder: Path, *place: str) -> Response:
         raise ApiError(404, "FileNotFound", "The specified file does not exist.")
     first, last = _range(call, found.st_size) if reads else (0, found.st_size - 1)
     headers = {
-        "ETag": state["eTag"],
         "Last-Modified": http_date(modified(state)),
         "ocp-creation-time": http_date(datetime.fromtimestamp(found.st_ctime, UTC)),
         "ocp-batch-file-isdirectory": str(path.is_dir()),
-        "ocp-batch-file-url": call.url(*place, "files", call.path["file"]),
+        "ocp-batch-file-url": quote(call.url(*place, "files", call.path["file"]), safe=""),
         "ocp-batch-file-mode": _mode(found.st_mode),
         "Content-Length": "0" if path.is_dir() else str(last - first + 1),
         "Content-Type": _content_type(path),

@@ -36,9 +36,10 @@ class Image:
                 "version": "latest",
             },
             "osType": "windows" if "windows" in self.node_agent else "linux",
-            "capabilities": list(self.capabilities),
             "verificationType": "verified",
         }
+        if self.capabilities:
+            image["capabilities"] = list(self.capabilities)
         return image | ({"batchSupportEndOfLife": f"{self.end_of_life}T00:00:00Z"} if self.end_of_life else {})
 
 

@@ -37,7 +37,7 @@ def find_job(call: Call) -> Document:
 
 def answered(call: Call, job: Document) -> Document:
     """The job as it is answered."""
-    own = {name: value for name, value in job.items() if not name.startswith("_")}
+    own = {name: value for name, value in job.items() if not name.startswith("_") and (name != "metadata" or value)}
     return {"id": own.pop("id"), "url": call.url("jobs", job["id"]), **own}
 
 

@@ -220,4 +220,4 @@ async def evaluate_autoscale(call: Call) -> Response:
     if "autoScale" not in pool["properties"]["scaleSettings"]:
         raise ApiError(409, "OperationInvalidForCurrentState", "The specified pool does not have automatic scaling.")
     run = call.cloud.nodes.evaluate_autoscale(call.name, pool["name"], body["autoScaleFormula"])
-    return call.result("Microsoft.Azure.Batch.Protocol.Entities.AutoScaleRun", run)
+    return call.result("Microsoft.Azure.Batch.Protocol.Entities.AutoScaleRun", run, {"DataServiceId": call.place})

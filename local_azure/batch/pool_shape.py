@@ -2,7 +2,7 @@
 
 https://learn.microsoft.com/rest/api/batchmanagement/pool/get and
 https://learn.microsoft.com/rest/api/batchservice/pool/get. They differ in the names of a few properties,
-in the letter case of enumerations, and in what is nested.
+in the letter case of enumerations, except `nodeFillType` as recorded answers show, and in what is nested.
 """
 
 from typing import Any
@@ -25,6 +25,12 @@ _ENUMERATIONS = {
     "caching": ("None", "ReadOnly", "ReadWrite"),
     "dynamicVNetAssignmentScope": ("none", "job"),
     "nodeDeallocationOption": ("Requeue", "Terminate", "TaskCompletion", "RetainedData"),
+}
+_LOWERED = _ENUMERATIONS.keys() - {"nodeFillType"}
+_START_TASK = {
+    "maxTaskRetryCount": 0,
+    "userIdentity": {"autoUser": {"scope": "Pool", "elevationLevel": "NonAdmin"}},
+    "waitForSuccess": True,
 }
 _SAME = ("displayName", "vmSize", "startTask", "networkConfiguration", "taskSlotsPerNode", "taskSchedulingPolicy")
 _SAME_LISTS = ("userAccounts", "metadata", "mountConfiguration", "upgradePolicy")
@@ -58,7 +64,8 @@ def data_plane_pool(pool: Document, url: str) -> Document:
         "targetLowPriorityNodes": resize.get("targetLowPriorityNodes", 0),
         **_autoscale(own),
         "enableInterNodeCommunication": own.get("interNodeCommunication") == "Enabled",
-        **{name: _to_data_plane(own.get(name)) for name in _SAME[2:] + _SAME_LISTS},
+        **{name: _to_data_plane(own.get(name)) for name in _SAME[2:]},
+        **{name: _to_data_plane(own.get(name)) or None for name in _SAME_LISTS},
         "identity": _identity(pool.get("identity")),
     }
     return {name: value for name, value in answer.items() if value is not None}
@@ -114,7 +121,7 @@ def arm_properties(body: Document) -> Document:
     if "enableInterNodeCommunication" in body:
         own["interNodeCommunication"] = "Enabled" if body["enableInterNodeCommunication"] else "Disabled"
     if "startTask" in own:
-        own["startTask"] = {"maxTaskRetryCount": 0, "waitForSuccess": True} | own["startTask"]
+        own["startTask"] = _START_TASK | own["startTask"]
     return own
 
 
@@ -166,7 +173,7 @@ def _to_data_plane(value: Any, name: str = "") -> Any:
     if isinstance(value, list):
         return [_to_data_plane(one) for one in value]
     if not isinstance(value, dict):
-        return value.lower() if name in _ENUMERATIONS and isinstance(value, str) else value
+        return value.lower() if name in _LOWERED and isinstance(value, str) else value
     image: dict[str, str] = {"id": "virtualMachineImageId"} if name == "imageReference" else {}
     renamed = _RENAMED | image
     kept = {str(renamed.get(key, key)): inner for key, inner in value.items() if key not in _SECRETS}

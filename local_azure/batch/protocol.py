@@ -59,6 +59,11 @@ class Call:
         """Variables of the path."""
         return self.request.path_params
 
+    @property
+    def place(self) -> str:
+        """The address that was called."""
+        return str(self.request.url.replace(query=""))
+
     def url(self, *parts: str) -> str:
         """The address of something in this account."""
         tail = "".join("/" + quote(part, safe="") for part in parts)
@@ -99,9 +104,9 @@ class Call:
             body["odata.nextLink"] += f"?{query.query}"
         return self._answer(200, body)
 
-    def result(self, kind: str, body: Document) -> Response:
+    def result(self, kind: str, body: Document, headers: dict[str, str] | None = None) -> Response:
         """200 with an answer that is no stored document."""
-        return self._answer(200, {"odata.metadata": f"{self.url()}/$metadata#{kind}"} | body)
+        return self._answer(200, {"odata.metadata": f"{self.url()}/$metadata#{kind}"} | body, headers)
 
     def done(self, status: int, document: Document | None = None, *, location: str = "") -> Response:
         """An answer without a body: the changed document's ETag, the created one's location."""
@@ -109,7 +114,7 @@ class Call:
         if status == 201:
             headers["Location"] = location
         if document:
-            headers["DataServiceId"] = location or str(self.request.url.replace(query=""))
+            headers["DataServiceId"] = location or self.place
         return self._answer(status, None, headers)
 
     def check_conditions(self, document: Document) -> None:
@@ -136,7 +141,8 @@ class Call:
 
 def answer(request: Request, status: int, body: Document | None, headers: dict[str, str] | None = None) -> Response:
     """A response with the headers that every answer of the service has."""
-    common = {"DataServiceVersion": "3.0", "request-id": request_id(), **(headers or {})}
+    common = {"DataServiceVersion": "3.0", "request-id": request_id(), "x-content-type-options": "nosniff"}
+    common |= headers or {}
     asked = request.headers
     if asked.get("return-client-request-id", "").lower() == "true" and "client-request-id" in asked:
         common["client-request-id"] = asked["client-request-id"]

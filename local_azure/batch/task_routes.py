@@ -1,6 +1,7 @@
 """Handlers of `/jobs/{job}/tasks`: https://learn.microsoft.com/rest/api/batchservice/task.
 
-Differences from Batch: no subtasks; the results of a collection come in the order of its tasks.
+Differences from Batch: no subtasks; the results of a collection come in the order of its tasks. A task that was
+added is a `Success`, as recorded answers show; one that was refused has a status as documented, in small letters.
 """
 
 from typing import Any
@@ -77,7 +78,7 @@ def _added(call: Call, job: Document, item: Any) -> Document:
         return {"status": "clienterror" if error.status < 500 else "servererror", "taskId": name, "error": told}
     location = call.url("jobs", job["id"], "tasks", task["id"])
     told = {"eTag": task["eTag"], "lastModified": task["lastModified"], "location": location}
-    return {"status": "success", "taskId": task["id"], **told}
+    return {"status": "Success", "taskId": task["id"], **told}
 
 
 async def list_tasks(call: Call) -> Response:

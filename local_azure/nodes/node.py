@@ -3,7 +3,8 @@
 https://learn.microsoft.com/azure/batch/nodes-and-pools
 
 Differences from Azure: a node boots in about a second; a preempted node is replaced by one with another
-id instead of coming back; `userIdentity` is accepted and everything runs as the user of the stand-in.
+id instead of coming back; `userIdentity` is accepted and everything runs as the user of the stand-in; no agent
+runs on it, so its version is 0.0.0, and nothing can be reached from outside, so there is no `endpointConfiguration`.
 """
 
 import asyncio
@@ -40,6 +41,7 @@ _SCHEDULABLE = ("idle", "running")
 _CREATION_SECONDS = 0.5
 _BOOT_SECONDS = 0.5
 _RECENT_TASKS = 10
+_NO_AGENT = "0.0.0"
 
 
 def task_key(task: Document) -> str:
@@ -256,6 +258,7 @@ class Node:
             "recentTasks": [recent for key in self._recent if (recent := self._recent_task(key))],
             "startTask": self._start_task,
             "startTaskInfo": self._start_info,
+            "nodeAgentInfo": self._booted and {"version": _NO_AGENT, "lastUpdateTime": self._booted},
         }
         image = properties["deploymentConfiguration"]["virtualMachineConfiguration"]["imageReference"]
         return {
@@ -273,7 +276,7 @@ class Node:
             "runningTaskSlotsCount": self._taken_slots,
             "totalTasksSucceeded": self._succeeded,
             "isDedicated": place.dedicated,
-            "virtualMachineInfo": {"imageReference": image},
+            "virtualMachineInfo": {"imageReference": {**image, "exactVersion": image.get("version", "latest")}},
             **{name: value for name, value in optional.items() if value},
         }
 

@@ -26,6 +26,7 @@ from local_azure.nodes.node import Node
 from local_azure.nodes.place import Place
 from local_azure.store import Document
 
+_STOPPED = "ResizeStopped"
 _DEFAULT_INTERVAL = "PT15M"
 
 
@@ -67,8 +68,8 @@ class Pool:
 
     def settle(self) -> None:
         """Bring the nodes to the targets as far as the quota allows, and tell so in the document."""
-        errors = [error for dedicated in (True, False) if (error := self._resize(dedicated=dedicated))]
-        self._report(errors)
+        step = self._stay if self._stopped else self._resize
+        self._report([error for dedicated in (True, False) if (error := step(dedicated=dedicated))])
 
     def assign(self) -> None:
         """Give waiting tasks to nodes with room; have the formula look at those that are left."""
@@ -209,6 +210,30 @@ class Pool:
             self._add(self._new_facts(dedicated))
         return error if fits < missing else None
 
+    @property
+    def _stopped(self) -> bool:
+        """Whether a resize was stopped and none was asked for since."""
+        properties = self.document["properties"]
+        last = properties.get("resizeOperationStatus") or {}
+        if properties.get("allocationState") != "Steady":
+            return bool(properties.get("allocationState") == "Stopping")
+        stopped = any(error["code"] == _STOPPED for error in last.get("errors") or ())
+        aim = self._aim()
+        return stopped and (last["targetDedicatedNodes"], last["targetLowPriorityNodes"]) == (aim.dedicated, aim.spot)
+
+    def _stay(self, *, dedicated: bool) -> Document | None:
+        """Let go of nodes that are not there yet; the resize error where there are fewer than were wanted."""
+        nodes = [node for node in self.nodes.values() if node.place.dedicated == dedicated]
+        for node in nodes:
+            if node.state == "creating":
+                node.leave("terminate")
+        aim, staying = self._aim(), sum(not node.leaving for node in nodes)
+        if staying >= (aim.dedicated if dedicated else aim.spot):
+            return None
+        kind = "dedicated" if dedicated else "low priority"
+        message = f"Desired number of {kind} nodes could not be allocated due to a stop resize operation"
+        return {"code": _STOPPED, "message": message, "details": []}
+
     def _taken(self, dedicated: bool) -> Iterator[VmSize]:
         """The sizes of all nodes of this account."""
         for pool in self._pools.values():
@@ -249,7 +274,8 @@ class Pool:
         aim = self._aim()
         dedicated = sum(node.place.dedicated for node in self.nodes.values())
         passing = any(node.leaving or node.state == "creating" for node in self.nodes.values())
-        state = "Resizing" if passing else "Steady"
+        busy = "Stopping" if properties.get("allocationState") == "Stopping" else "Resizing"
+        state = busy if passing else "Steady"
         now = ticks(self._cloud.clock.now())
         resize = {
             "targetDedicatedNodes": aim.dedicated,
