@@ -13,15 +13,16 @@ from local_azure.blob.leases import check_lease, lease_headers
 from local_azure.clock import parse_time, ticks
 from local_azure.errors import ApiError
 
-_NAME = re.compile(r"(?=.{3,63}\Z)[a-z0-9]+(-[a-z0-9]+)*\Z")
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
+_NAME_LENGTHS = range(3, 64)
+# https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata
 _SECONDS_UNTIL_NAME_IS_FREE = 30
 # https://learn.microsoft.com/rest/api/storageservices/delete-container: "at least 30 seconds"
 
 
 async def create_container(call: Call) -> Response:
     """Create Container."""
-    if not _NAME.match(call.container_name):
-        raise ApiError(400, "InvalidResourceName", "The specified resource name contains invalid characters.")
+    _check_name(call.container_name)
     if call.container_key in call.state.containers:
         raise ApiError(409, "ContainerAlreadyExists", "The specified container already exists.")
     if call.headers.get("x-ms-blob-public-access"):
@@ -31,6 +32,14 @@ async def create_container(call: Call) -> Response:
     call.state.stamp(document)
     call.state.containers[call.container_key] = document
     return Response(status_code=201, headers=version_headers(document))
+
+
+def _check_name(name: str) -> None:
+    if len(name) not in _NAME_LENGTHS:
+        sentence = "The specified resource name length is not within the permissible limits."
+        raise ApiError(400, "OutOfRangeInput", sentence)
+    if not _NAME.match(name):
+        raise ApiError(400, "InvalidResourceName", "The specified resource name contains invalid characters.")
 
 
 def _refuse_name_in_use(call: Call) -> None:
