@@ -21,11 +21,12 @@ from tasks.collections import collections_task, manifest_of, parse_collections
 from tasks.compaction import compact
 from tasks.environment import Environment, read_environment
 from tasks.failure import explained
-from tasks.items import harvest_items, incomplete, settle, slots
+from tasks.items import harvest_items, slots
 from tasks.job import batch_job
 from tasks.logs import read_logs
 from tasks.picture import keep_picture
 from tasks.results import harvest_files, publish
+from tasks.settlement import incomplete, settle
 from tasks.shard_table import tell_of_shards
 from tasks.summary import summarise
 from tasks.sweep import sweep_jobs

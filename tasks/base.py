@@ -11,7 +11,7 @@ from pydantic import JsonValue, ValidationError
 from spatiobatch.manifest import Kind, Latest, Layout, Manifest
 from tasks.archive import read_latest
 from tasks.clients import AzureClients, azure_task, found
-from tasks.environment import Environment
+from tasks.environment import Environment, results
 from tasks.unfinished import Unfinished
 
 _MARGIN = timedelta(minutes=15)
@@ -84,7 +84,7 @@ def read_base(azure: AzureClients, environment: Environment, harvest: Unfinished
     """
     if harvest.max_items is not None:
         return Base()
-    container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
+    container = results(azure, environment)
     latest = read_latest(container).get(harvest.query.hash, Latest())
     base = Base(_manifests(container, latest.before(harvest.harvest_id)))
     if harvest.since is None:

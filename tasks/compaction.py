@@ -16,7 +16,7 @@ from tasks.archive import read_receipts
 from tasks.attempts import run_tasks
 from tasks.base import Base
 from tasks.clients import AzureClients, azure_task
-from tasks.environment import Environment
+from tasks.environment import Environment, results
 from tasks.node_task import node_task, results_url
 
 SCRIPT = "compact_items.py"
@@ -171,7 +171,7 @@ def _task(
 
 
 def _report(azure: AzureClients, environment: Environment, harvest_id: str, collection: str) -> Compaction:
-    container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
+    container = results(azure, environment)
     path = f"{Layout(harvest_id).root}/parquet/{path_segment(collection)}/compaction.json"
     try:
         return Compaction.model_validate_json(container.download_blob(path).readall())

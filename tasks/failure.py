@@ -29,7 +29,8 @@ def explained(flow_function: Callable[P, R]) -> Callable[P, R]:
     """Have a flow fail with a sentence, whoever's error it is, and leave a page about it in Prefect."""
 
     @wraps(flow_function)
-    def run(*arguments: P.args, **keywords: P.kwargs) -> R:
+    def explaining(*arguments: P.args, **keywords: P.kwargs) -> R:
+        """The flow; Prefect shows its own name and description."""
         try:
             return flow_function(*arguments, **keywords)
         except SpatiobatchError as error:
@@ -40,7 +41,7 @@ def explained(flow_function: Callable[P, R]) -> Callable[P, R]:
             _leave_page(sentence)
             raise ServiceError(sentence) from error
 
-    return run
+    return explaining
 
 
 def _leave_page(sentence: str) -> None:

@@ -8,7 +8,7 @@ from azure.core.exceptions import HttpResponseError
 from spatiobatch.errors import HarvestError, TaskFailedError
 from tasks import storage
 from tasks.clients import AzureClients, azure_task, found
-from tasks.environment import Environment
+from tasks.environment import Environment, results
 
 _LAST_LINES = 20
 
@@ -101,7 +101,7 @@ def _tail(stderr: bytes | None) -> str:
 
 def read_log(azure: AzureClients, environment: Environment, job: str, task: str, blob: str) -> bytes | None:
     """An uploaded log, or else the node's own file; None when neither is there."""
-    container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
+    container = results(azure, environment)
     uploaded = found(container.download_blob, blob)
     if uploaded is not None:
         return bytes(uploaded.readall())

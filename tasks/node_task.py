@@ -15,7 +15,7 @@ from azure.batch.models import (
 
 from spatiobatch.settings import ScriptAccess
 from tasks.clients import AzureClients
-from tasks.environment import Environment
+from tasks.environment import Environment, results
 from tasks.storage import script_url
 
 _RUN = {
@@ -74,4 +74,4 @@ def _output(container_url: str, logs: str, identity: BatchNodeIdentityReference)
 
 def results_url(azure: AzureClients, environment: Environment) -> str:
     """Address of the results container."""
-    return str(azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container).url)
+    return str(results(azure, environment).url)

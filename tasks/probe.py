@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from spatiobatch.errors import MissingGrantError, ProbeError, TaskFailedError
 from spatiobatch.names import digest
 from tasks.clients import AzureClients, azure_task, found
-from tasks.environment import Environment
+from tasks.environment import Environment, results
 from tasks.job import close_job, open_job, submit_tasks, wait_for_tasks
 from tasks.logs import check_succeeded, read_log, read_node_log
 from tasks.node_task import node_task, results_url
@@ -71,7 +71,7 @@ def probe(azure: AzureClients, environment: Environment, principal_id: str) -> N
 @azure_task("look for a probe")
 def probed(azure: AzureClients, environment: Environment) -> bool:
     """Whether a probe of this very environment, with the pool as it is, got through: its uploaded output says so."""
-    container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
+    container = results(azure, environment)
     log = f"{_folder(environment)}/stdout.txt"
     blob = when_granted(azure, operator_on_storage(azure), lambda: found(container.download_blob, log))
     if blob is None or blob.properties.last_modified < read_pool(azure).properties.creation_time.replace(microsecond=0):

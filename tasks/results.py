@@ -7,7 +7,7 @@ from azure.storage.blob import ContentSettings
 
 from spatiobatch.manifest import Layout, Manifest
 from tasks.clients import AzureClients, azure_task
-from tasks.environment import Environment
+from tasks.environment import Environment, results
 
 
 def harvest_files(collections: list[dict[str, Any]], manifest: Manifest) -> dict[str, bytes]:
@@ -27,7 +27,7 @@ def _json(document: Any) -> bytes:
 @azure_task("publish results")
 def publish(azure: AzureClients, environment: Environment, files: dict[str, bytes]) -> str:
     """Upload the files in their order; returns the address of the last one."""
-    container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
+    container = results(azure, environment)
     address = ""
     for path, content in files.items():
         blob = container.get_blob_client(path)

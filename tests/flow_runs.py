@@ -26,6 +26,9 @@ import pytest
 from conftest import running_azure
 
 if TYPE_CHECKING:
+    from azure.batch import BatchClient
+    from azure.storage.blob import ContainerClient
+
     from spatiobatch.changes import Change
     from spatiobatch.manifest import Harvest
     from spatiobatch.query import Query
@@ -190,6 +193,22 @@ def environment(provisioned: Site) -> "Iterator[Environment]":
 
     with provisioned.environment(), disable_run_logger():
         yield read_environment.fn(provisioned.azure)
+
+
+@pytest.fixture
+def batch(provisioned: Site, environment: "Environment") -> "Iterator[BatchClient]":
+    """The account's jobs, none of which a test may leave active."""
+    batch = provisioned.azure.batch(environment.batch_endpoint)
+    yield batch
+    assert [job.id for job in batch.list_jobs(filter="state eq 'active'")] == []
+
+
+@pytest.fixture
+def results(provisioned: Site, environment: "Environment") -> "ContainerClient":
+    """The container that harvests are kept in."""
+    from tasks.environment import results
+
+    return results(provisioned.azure, environment)
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from local_pools import until
 from prefect_processes import Prefect, command_line, ended, running_prefect
 
 from spatiobatch.query import query_from
-from tasks.environment import Environment
 
 ITEMS = 2000
 KILLED = query_from(content="items")
@@ -44,19 +43,6 @@ def provisioned(tmp_path_factory: pytest.TempPathFactory, prefect: Prefect) -> I
     with running_site(tmp_path_factory.mktemp("site"), *flags, requests_per_second="50") as site:
         ended(command_line(site, prefect, "provision"))
         yield site
-
-
-@pytest.fixture
-def batch(provisioned: Site, environment: Environment) -> Iterator[BatchClient]:
-    """The account's jobs, none of which a test may leave active."""
-    batch = provisioned.azure.batch(environment.batch_endpoint)
-    yield batch
-    assert [job.id for job in batch.list_jobs(filter="state eq 'active'")] == []
-
-
-@pytest.fixture
-def results(provisioned: Site, environment: Environment) -> ContainerClient:
-    return provisioned.azure.blobs(environment.blob_endpoint).get_container_client("results")
 
 
 @pytest.fixture

@@ -26,13 +26,14 @@ from tasks.batch_account import ensure_batch_account
 from tasks.clients import AzureClients
 from tasks.compaction import _report, compact
 from tasks.environment import Environment, pool_metadata, read_environment
-from tasks.items import run_round, settle
+from tasks.items import run_round
 from tasks.job import close_job, open_job, submit_tasks, wait_for_tasks
 from tasks.logs import read_logs
 from tasks.node_task import node_task
 from tasks.pool import ensure_pool
 from tasks.results import publish
 from tasks.roles import ensure_role, operator_on_batch
+from tasks.settlement import settle
 from tasks.storage import ensure_containers
 from tasks.sweep import sweep_jobs
 from tasks.unfinished import hold_harvest, wanted

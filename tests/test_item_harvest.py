@@ -15,7 +15,7 @@ from spatiobatch.errors import NoSuchHarvestError
 from spatiobatch.manifest import CollectionTotals, Cost, Harvest, Manifest
 from spatiobatch.query import query_from
 from spatiobatch.shards import Verify
-from tasks.items import incomplete
+from tasks.settlement import incomplete
 
 DEMO_ITEMS = 600
 

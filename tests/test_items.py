@@ -32,7 +32,7 @@ from spatiobatch.query import query_from
 from spatiobatch.receipts import Receipt, total
 from spatiobatch.settings import ScriptAccess
 from spatiobatch.shards import Plan, Shard
-from tasks import archive, items, pace, progress, storage
+from tasks import archive, items, pace, progress, settlement, storage
 from tasks.base import Base
 from tasks.clients import AzureClients
 from tasks.environment import Environment, read_environment
@@ -116,7 +116,7 @@ class Field:
     def settle(self, plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
         """The manifest."""
         compacted = ({}, list(receipts))
-        return items.settle.fn(self.azure, self.environment, self.job, self.harvest_id, plan, compacted, Base())
+        return settlement.settle.fn(self.azure, self.environment, self.job, self.harvest_id, plan, compacted, Base())
 
     def task_ids(self) -> list[str]:
         """The job's tasks."""

@@ -23,14 +23,6 @@ def provisioned(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) 
         yield site
 
 
-@pytest.fixture
-def batch(provisioned: Site, environment: Environment) -> Iterator[BatchClient]:
-    """The account's jobs, none of which a test may leave active."""
-    client = provisioned.azure.batch(environment.batch_endpoint)
-    yield client
-    assert active(client) == []
-
-
 def active(batch: BatchClient) -> list[str]:
     return [job.id for job in batch.list_jobs(filter="state eq 'active'")]
 

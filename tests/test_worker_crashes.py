@@ -19,7 +19,6 @@ from processes import processes_with
 from test_crashes import pass_a_minute
 
 from spatiobatch.query import query_from
-from tasks.environment import Environment
 
 ITEMS = 3000
 WINDOW_SECONDS = 45
@@ -45,19 +44,6 @@ def provisioned(stand_in: tuple[Site, Served]) -> Site:
 @pytest.fixture
 def server(stand_in: tuple[Site, Served]) -> Served:
     return stand_in[1]
-
-
-@pytest.fixture
-def batch(provisioned: Site, environment: Environment) -> Iterator[BatchClient]:
-    """The account's jobs, none of which a test may leave active."""
-    batch = provisioned.azure.batch(environment.batch_endpoint)
-    yield batch
-    assert [job.id for job in batch.list_jobs(filter="state eq 'active'")] == []
-
-
-@pytest.fixture
-def results(provisioned: Site, environment: Environment) -> ContainerClient:
-    return provisioned.azure.blobs(environment.blob_endpoint).get_container_client("results")
 
 
 @pytest.fixture

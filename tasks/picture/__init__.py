@@ -10,7 +10,7 @@ from prefect.logging import get_run_logger
 from spatiobatch.manifest import Layout, Manifest
 from tasks.clients import AzureClients, attempted, azure_task
 from tasks.compaction import Compaction
-from tasks.environment import Environment
+from tasks.environment import Environment, results
 from tasks.picture.density import density_of
 from tasks.picture.timeline import timeline_of
 from tasks.picture.words import words_of
@@ -45,7 +45,7 @@ def draw_picture(
     density = density_of(report.footprints for report in compactions.values())
     figure = draw(words_of(manifest, compactions), density, timeline_of(compactions))
     path = Layout(manifest.harvest_id).picture
-    container = azure.blobs(environment.blob_endpoint).get_container_client(azure.settings.results_container)
+    container = results(azure, environment)
     settings = ContentSettings(content_type="image/svg+xml")
     container.upload_blob(path, svg(figure), overwrite=True, content_settings=settings)
     image = base64.b64encode(png(figure, _MOST_PNG_BYTES)).decode()
