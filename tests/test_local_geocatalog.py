@@ -143,14 +143,20 @@ def test_filter_as_json_finds_the_same_as_text(stac: StacSession) -> None:
     assert 0 < len(found) < 1000
 
 
-def test_temporal_operators_compare_whole_ranges(stac: StacSession) -> None:
-    text = "T_DURING(datetime, INTERVAL('2023-01-01T00:00:00Z', '2024-01-01T00:00:00Z'))"
+@pytest.mark.parametrize("name", ["datetime", "end_datetime"])
+def test_temporal_operators_compare_the_property_they_are_asked_for(stac: StacSession, name: str) -> None:
+    text = f"T_DURING({name}, INTERVAL('2023-01-31T00:00:00Z', '2023-12-31T00:00:00Z'))"
     found = stac.items(filter=text, collections="monthly-composites")
+    shown = "start_datetime" if name == "datetime" else name
     assert found
-    assert all(
-        "2023-01-01" < item["properties"]["start_datetime"][:10] <= item["properties"]["end_datetime"][:10] < "2024"
-        for item in found
-    )
+    assert {item["properties"][shown][:7] for item in found} <= {f"2023-{month:02}" for month in range(1, 13)}
+    assert all("2023-01-31" < item["properties"][shown] < "2023-12-31" for item in found)
+
+
+@pytest.mark.parametrize("operator", ["t_finishedBy", "t_metBy", "t_overlappedBy", "t_startedBy"])
+def test_temporal_operators_of_two_words_are_known(stac: StacSession, operator: str) -> None:
+    condition = {"op": operator, "args": [{"property": "datetime"}, {"timestamp": "2024-01-01T00:00:00Z"}]}
+    assert stac.post("/search", json={"filter": condition}).status_code == 200
 
 
 def test_bbox_intersects_and_s_intersects_agree(stac: StacSession) -> None:
@@ -173,6 +179,8 @@ def test_bbox_intersects_and_s_intersects_agree(stac: StacSession) -> None:
         {"datetime": "yesterday"},
         {"datetime": "2025-01-01T00:00:00Z/2024-01-01T00:00:00Z"},
         {"bbox": "1,2,3"},
+        {"bbox": "0,5,1,1"},
+        {"query": '{"platform": {"startsWith": "a"}}'},
         {"intersects": "{}"},
         {"limit": "0"},
         {"sortby": "it's"},

@@ -89,6 +89,12 @@ def test_default_order_is_newest_first_then_id_downwards(stac: StacSession) -> N
     assert dated[:3] == ["microsecond-later", "same-24", "same-23"]
 
 
+def test_ties_go_by_collection_and_id_in_the_direction_of_the_first_key(stac: StacSession) -> None:
+    up = keys(stac.items(sortby="datetime", ids="same-00,same-01", limit=3))
+    assert up == ["first/same-00", "first/same-01", "second/same-00", "second/same-01"]
+    assert keys(stac.items(sortby="-datetime", ids="same-00,same-01", limit=3)) == up[::-1]
+
+
 def test_item_bytes_are_the_stored_ones(stac: StacSession) -> None:
     page = stac.get("/search", params={"limit": 100}).content
     assert all(line in page for line in LINES.values())
@@ -127,6 +133,11 @@ def test_interval_is_closed_on_both_sides(stac: StacSession) -> None:
 
 def test_instant_matches_to_the_microsecond(stac: StacSession) -> None:
     assert stac.ids(datetime=LATER) == ["microsecond-later"]
+
+
+def test_what_is_finer_than_a_microsecond_is_rounded(stac: StacSession) -> None:
+    assert stac.ids(datetime="2024-03-01T00:00:00.0000005Z") == ["microsecond-later"]
+    assert stac.ids(datetime="2024-03-01T00:00:00.0000014Z") == ["microsecond-later"]
 
 
 def test_filter_makes_a_half_open_interval(stac: StacSession) -> None:

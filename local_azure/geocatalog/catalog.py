@@ -1,12 +1,13 @@
 """The catalog: collections and items in one read-only SQLite file, and the searches over it.
 
-Follows pgstac (https://github.com/stac-utils/pgstac): an item's range is its start and end if both
+Follows pgstac 0.10 (https://github.com/stac-utils/pgstac): an item's range is its start and end if both
 are there, otherwise its `datetime`; the `datetime` parameter matches closed intervals that overlap;
-pages are sorted by `datetime` downwards, then `id` downwards, and continue after the item that the
-token names.
+pages are sorted by `datetime` downwards unless told otherwise, ties by collection and id in the direction
+of the first key, and continue after the item that the token names.
 
 Differences: items without a range are kept (they match no interval, and sort as null does in
-PostgreSQL); a range that ends before it starts is taken for its start; text sorts by code point.
+PostgreSQL); a range that ends before it starts is taken for its start; text sorts by code point, numbers by
+value, which pgstac sorts as text unless a queryable declares them.
 """
 
 import sqlite3
@@ -55,9 +56,8 @@ class Search:
     def order(self) -> list[SortKey]:
         """The sort keys, with what makes the order total."""
         keys = list(self.sort_keys) or [SortKey("datetime", descending=True)]
-        if not any(key.field == "id" for key in keys):
-            keys.append(SortKey("id", descending=True))
-        return [*keys, SortKey("collection", keys[-1].descending)]
+        named = {key.field for key in keys}
+        return [*keys, *(SortKey(name, keys[0].descending) for name in ("collection", "id") if name not in named)]
 
 
 class Catalog:

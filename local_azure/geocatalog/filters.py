@@ -1,10 +1,13 @@
 """CQL2 as SQL over the catalog's `items` table.
 
 Follows https://docs.ogc.org/is/21-065r2/21-065r2.html in the reading of pgstac: `datetime` and
-`start_datetime` are the start of an item's range, `end_datetime` is its end, and the temporal
-operators compare the whole range. Arithmetic, arrays and functions other than CASEI are refused.
-Difference: `created`, `updated` and `_msft:ts` are moments here. Pgstac compares them as text, and
-refuses a timestamp, unless the catalog declares them as date-times among its queryables.
+`start_datetime` are the start of an item's range, `end_datetime` is its end. Arithmetic, arrays and
+functions other than CASEI are refused.
+
+Differences: `created`, `updated` and `_msft:ts` are moments here. Pgstac compares them as text, and
+refuses a timestamp, unless the catalog declares them as date-times among its queryables. It also refuses
+timestamps in BETWEEN and a BBOX(), finds nothing by a DATE(), and folds CASEI to upper case. Before 0.10,
+its temporal operators compared an item's whole range.
 """
 
 import json
@@ -65,18 +68,14 @@ def parse(text: str | dict[str, Any], language: str) -> Condition:
 
 
 def from_query(query: dict[str, dict[str, Any]]) -> Condition:
-    """The condition of the older `query` extension, said in CQL2."""
-    names = {"eq": "=", "neq": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">=", "in": "in"}
-    patterns = {"startsWith": "{}%", "endsWith": "%{}", "contains": "%{}%"}
+    """The condition of the older `query` extension, with the operators that stac-fastapi-pgstac takes, said in CQL2."""
+    names = {"eq": "=", "ne": "<>", "neq": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
     parts = []
     for name, comparisons in query.items():
         for operator, value in comparisons.items():
-            if operator in patterns:
-                parts.append({"op": "like", "args": [{"property": name}, patterns[operator].format(value)]})
-            elif operator in names:
-                parts.append({"op": names[operator], "args": [{"property": name}, value]})
-            else:
+            if operator not in names:
                 raise InvalidQueryParameter(f"The query operator {operator!r} is not supported.")
+            parts.append({"op": names[operator], "args": [{"property": name}, value]})
     return all_of(_condition(part) for part in parts)
 
 
@@ -106,6 +105,18 @@ def relates(predicate: str, wkb: bytes) -> Condition:
     west, south, east, north = geometry.bounds(wkb)
     near = Condition("west <= ? AND east >= ? AND south <= ? AND north >= ?", (east, west, north, south))
     return all_of([near, exact])
+
+
+def box(numbers: Iterable[float]) -> bytes:
+    """The area of a bounding box.
+
+    Raises:
+        InvalidQueryParameter: it bounds none.
+    """
+    try:
+        return geometry.box(numbers)
+    except ValueError as error:
+        raise InvalidQueryParameter(f"The bbox is not valid: {error}.") from error
 
 
 def geojson(text: str) -> bytes:
@@ -139,7 +150,7 @@ def _condition(node: Any) -> Condition:
 def _predicate(operator: str) -> Callable[[str, list[Any]], Condition]:
     if operator in ("=", "<>", "<", "<=", ">", ">="):
         return _comparison
-    if operator in _TEMPORAL_OPERATORS:
+    if operator.lower() in _TEMPORAL_OPERATORS:
         return _temporal
     if operator.startswith("s_") and operator[2:] in geometry.PREDICATES:
         return _spatial
@@ -224,15 +235,13 @@ def _temporal(operator: str, operands: list[Any]) -> Condition:
         raise InvalidQueryParameter(f"{operator.upper()} takes two operands.")
     left, right = map(_interval, operands)
     names = dict(zip(("ll", "lh", "rl", "rh"), (*left, *right), strict=True))
-    return Condition(_TEMPORAL_OPERATORS[operator].format(**names))
+    return Condition(_TEMPORAL_OPERATORS[operator.lower()].format(**names))
 
 
 def _interval(operand: Any) -> tuple[str, str]:
     """The SQL of both ends of a temporal operand; numbers stand for themselves."""
     match operand:
-        case {"property": str(name)} if name.removeprefix("properties.") in ("datetime", "start_datetime"):
-            return "starts", "ends"
-        case {"property": str(name)}:
+        case {"property": str()}:
             moment = _moment(operand).sql
             return moment, moment
         case {"interval": [*bounds]}:
@@ -247,7 +256,7 @@ def _interval(operand: Any) -> tuple[str, str]:
 def _spatial(operator: str, operands: list[Any]) -> Condition:
     match operands:
         case [{"property": "geometry"}, {"bbox": [*bounds]}] if len(bounds) in (4, 6):
-            return relates(operator[2:], geometry.box(bounds))
+            return relates(operator[2:], box(bounds))
         case [{"property": "geometry"}, {"type": _} as shape]:
             return relates(operator[2:], geojson(json.dumps(shape)))
     raise InvalidQueryParameter(f"{operator.upper()} takes the property geometry and a geometry.")

@@ -12,9 +12,15 @@ Bounds = tuple[float, float, float, float]
 
 
 def box(numbers: Iterable[float]) -> bytes:
-    """The area of a bounding box of four or six numbers, in two parts where it crosses the antimeridian."""
+    """The area of a bounding box of four or six numbers, in two parts where it crosses the antimeridian.
+
+    Raises:
+        ValueError: its south is north of its north.
+    """
     bounds = [float(number) for number in numbers]
     west, south, east, north = bounds if len(bounds) == 4 else (*bounds[:2], *bounds[3:5])
+    if south > north:
+        raise ValueError("the second latitude of a bounding box must not be less than the first")
     if west <= east:
         return bytes(shapely.to_wkb(shapely.box(west, south, east, north)))
     parts = shapely.union(shapely.box(west, south, 180, north), shapely.box(-180, south, east, north))

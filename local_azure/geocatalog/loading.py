@@ -15,7 +15,7 @@ import zstandard
 from local_azure.geocatalog import demo, geometry
 from local_azure.geocatalog.times import instant
 
-_FORMAT = "1"
+_FORMAT = "2"
 """To be raised when the tables change, so that files of an older form are built again."""
 
 _TABLES = """
@@ -32,7 +32,7 @@ CREATE TABLE items (
 
 _INDEXES = """
 CREATE INDEX by_collection ON items (collection, starts, id);
-CREATE INDEX by_time ON items (starts, id, collection);
+CREATE INDEX by_time ON items (starts, collection, id);
 CREATE INDEX by_id ON items (id);
 ANALYZE;
 """

@@ -34,7 +34,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from local_azure.geocatalog import filters, geometry
+from local_azure.geocatalog import filters
 from local_azure.geocatalog.catalog import Catalog, Search, SortKey, TokenGoneError
 from local_azure.geocatalog.documents import feature_collection, with_fields, with_links, with_signed_assets
 from local_azure.geocatalog.filters import Condition
@@ -256,7 +256,7 @@ def _conditions(asked: dict[str, Any]) -> Iterable[Condition]:
             placeholders = ", ".join("?" * len(values))
             yield Condition(f"{name} = ?" if len(values) == 1 else f"{name} IN ({placeholders})", tuple(values))
     if asked["bbox"]:
-        yield filters.relates("intersects", geometry.box(asked["bbox"]))
+        yield filters.relates("intersects", filters.box(asked["bbox"]))
     if asked.get("intersects"):
         yield filters.relates("intersects", filters.geojson(asked["intersects"]))
     if asked["datetime"]:

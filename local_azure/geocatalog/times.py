@@ -1,9 +1,12 @@
-"""Moments as the catalog keeps them: whole microseconds since 1970, in UTC."""
+"""Moments as the catalog keeps them: whole microseconds since 1970, in UTC, rounded as PostgreSQL rounds."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_BEYOND = re.compile(r"(\.\d{6})(\d+)")
+"""What a text has behind its microseconds, which Python leaves out."""
 
 EARLIEST = -(2**63)
 LATEST = 2**63 - 1
@@ -15,7 +18,9 @@ def instant(text: object) -> int | None:
         return None
     try:
         moment = datetime.fromisoformat(text.upper())
-        return (moment.replace(tzinfo=moment.tzinfo or UTC) - _EPOCH) // _MICROSECOND
+        beyond = _BEYOND.search(text)
+        rounded_up = beyond is not None and beyond[2] >= "5"
+        return (moment.replace(tzinfo=moment.tzinfo or UTC) - _EPOCH) // _MICROSECOND + rounded_up
     except (ValueError, OverflowError):
         return None
 
