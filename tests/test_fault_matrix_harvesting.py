@@ -14,7 +14,7 @@ from fault_report import Tally
 from flow_runs import Site, running_site
 from prefect.logging import disable_run_logger
 
-from spatiobatch.manifest import Harvest, Layout
+from spatiobatch.manifest import Harvest, Latest, Layout
 from spatiobatch.names import job_id
 from spatiobatch.query import query_from
 from spatiobatch.receipts import Receipt
@@ -25,12 +25,13 @@ from tasks.base import Base, read_base
 from tasks.batch_account import ensure_batch_account
 from tasks.clients import AzureClients
 from tasks.compaction import _report, compact
-from tasks.environment import Environment, pool_metadata, read_environment
+from tasks.environment import Environment, pool_metadata, read_environment, results
 from tasks.items import run_round
 from tasks.job import close_job, open_job, submit_tasks, wait_for_tasks
 from tasks.logs import read_logs
 from tasks.node_task import node_task
 from tasks.pool import ensure_pool
+from tasks.progress import Progress
 from tasks.results import publish
 from tasks.roles import ensure_role, operator_on_batch
 from tasks.settlement import settle
@@ -175,7 +176,9 @@ def one_round(stage: Stage) -> Taken:
     azure, there, job = _job(stage)
     world = stage.world
     shards = world.plan.owed([], [])[:1]
-    arguments = (azure, there, job, f"20261124t000000z-{stage.case}", shards, [])
+    name = f"20261124t000000z-{stage.case}"
+    progress = Progress(results(azure, there), Layout(name).root)
+    arguments = (azure, there, job, name, shards, [], progress)
     return Taken(run_round, arguments, lambda found: _names(found) == [shard.name for shard in shards])
 
 
@@ -224,7 +227,7 @@ def copying(stage: Stage) -> Taken:
 def latest(stage: Stage) -> Taken:
     azure, container = _container(stage)
     manifest = stage.world.done.manifest
-    entry = {manifest.query.hash: {"full": manifest.harvest_id, "increments": []}}
+    entry = {manifest.query.hash: Latest(full=manifest.harvest_id)}
     return Taken(publish_latest, (azure, stage.environment, manifest), lambda _: read_latest(container) == entry)
 
 
