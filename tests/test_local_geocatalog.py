@@ -84,6 +84,13 @@ def test_landing_page_links_to_the_search(stac: StacSession) -> None:
     assert links["root"] == f"{stac.root}/"
 
 
+def test_landing_page_leads_to_the_description_of_the_service(stac: StacSession) -> None:
+    (link,) = [link for link in stac.get("").json()["links"] if link["rel"] == "service-desc"]
+    answer = stac.get(link["href"], params={"api-version": API_VERSION})
+    assert "/stac/search" in answer.json()["paths"]
+    assert answer.headers["content-type"] == link["type"]
+
+
 def test_conformance_names_filter_sort_and_fields(stac: StacSession) -> None:
     classes = " ".join(stac.get("/conformance").json()["conformsTo"])
     assert all(name in classes for name in ("item-search#filter", "item-search#sort", "item-search#fields"))

@@ -128,6 +128,8 @@ class CatalogClient(AsyncBaseCoreClient):
         page = self._landing_page(f"{self._root}/", self.conformance_classes(), [])
         link = {"rel": "http://www.opengis.net/def/rel/ogc/1.0/queryables", "type": "application/schema+json"}
         page["links"].append({**link, "href": f"{self._root}/queryables", "method": "GET"})
+        description = {"rel": "service-desc", "type": "application/vnd.oai.openapi+json;version=3.0"}
+        page["links"].append({**description, "href": f"{self._root}/api"})
         return page
 
     async def all_collections(self, **kwargs: Any) -> Any:
