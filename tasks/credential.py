@@ -1,5 +1,6 @@
 """Who is signed in, also while the token endpoint is out of order."""
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,7 @@ class Credential:
         self._make: Callable[[], Any] = lambda: DefaultAzureCredential(**options)
         self._chain = self._make()
         self._had_one = False
+        self._one_at_a_time = threading.Lock()
 
     def get_token(self, *scopes: str, **options: Any) -> Any:
         """An `AccessToken`."""
@@ -34,15 +36,14 @@ class Credential:
         return self._asked("get_token_info", scopes, options)
 
     def _asked(self, method: str, scopes: tuple[str, ...], options: dict[str, Any]) -> Any:
-        for pause in (*_PAUSES_SECONDS, 0):
-            try:
-                token = getattr(self._chain, method)(*scopes, **options)
-            except ClientAuthenticationError:
-                if not (self._had_one and pause):
-                    raise
-                time.sleep(pause)
-                self._chain = self._make()
-            else:
-                self._had_one = True
-                return token
-        raise AssertionError("the last attempt returns or raises")
+        with self._one_at_a_time:
+            for pause in _PAUSES_SECONDS if self._had_one else ():
+                try:
+                    return getattr(self._chain, method)(*scopes, **options)
+                except ClientAuthenticationError:
+                    time.sleep(pause)
+                    self._chain.close()
+                    self._chain = self._make()
+            token = getattr(self._chain, method)(*scopes, **options)
+            self._had_one = True
+            return token
