@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from azure.batch import BatchClient
 from azure.batch.models import BatchJobConstraints, BatchJobUpdateOptions
-from azure.core.exceptions import HttpResponseError
 from catalogs import archived
 from fault_matrix import hurried, sentence, strikes
 from fault_report import Tally
 from flow_runs import Site, running_site
 
-from spatiobatch.errors import HarvestError, JobEndedError, TaskFailedError
+from spatiobatch.errors import HarvestError, JobEndedError, ServiceError, TaskFailedError
 from spatiobatch.query import Query, query_from
 
 ITEMS = 120
@@ -68,7 +67,7 @@ REFUSED: dict[str, tuple[type[Exception], str, tuple[str, ...]]] = {
         ("service=node,path=HASH.*/compact-,action=kill,times=9",),
     ),
     "manifest is refused beyond all patience": (
-        HttpResponseError,
+        ServiceError,
         "503",
         ("service=blob,method=PUT,path=HASH/manifest.json,status=503,times=20",),
     ),
