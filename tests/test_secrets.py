@@ -70,7 +70,7 @@ def write_catalog(folder: Path) -> Path:
 def story(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Iterator[Story]:
     """Provision on a storage account with keys; harvest by a client secret and SAS; the last harvest fails."""
     folder = tmp_path_factory.mktemp("secrets")
-    denied = "service=blob,method=GET,path=/scripts/list_collections,after=1,times=inf,status=403"
+    denied = "service=blob,method=GET,path=/scripts/list_collections,after=1,times=3,status=403"
     flags = ("--clock", "instant", "--catalog", str(write_catalog(folder / "catalog")), "--fault", denied)
     with running_site(folder, *flags, resource_group="secrets", job_end="terminate") as site:
         make_storage(site)
