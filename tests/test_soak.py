@@ -96,7 +96,7 @@ def _harvest(site: Site, output: Path, outcomes: Counter[str]) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-# Broken connections of hundreds of SDK clients: the garbage collector closes some of their sockets, and says so.
+# Some sockets are closed by the garbage collector, which says so; who leaves them open is not known.
 @pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(not DATA.is_dir(), reason="the folder of real STAC data is not beside the checkout")
