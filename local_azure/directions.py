@@ -1,8 +1,6 @@
 """What is said once everything is up: how to point clients at this cloud.
 
-The Azure CLI's own page is https://learn.microsoft.com/cli/azure/manage-clouds-azure-cli. A subscription that
-was not used before has to be registered for what it uses; az does that by itself for some commands only
-(https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/error-register-resource-provider).
+The Azure CLI's own page is https://learn.microsoft.com/cli/azure/manage-clouds-azure-cli.
 """
 
 import shlex
@@ -20,7 +18,6 @@ Azure CLI (docs/local-azure.md goes on from here):
     az cloud register --name local --endpoint-resource-manager "$LOCAL_AZURE_ARM_URL"
     az cloud set --name local
     az login --identity
-    for name in Batch ManagedIdentity Storage; do az provider register --namespace "Microsoft.$name" --wait; done
 
 Python SDKs, with azure.identity.ManagedIdentityCredential() as the credential:
 

@@ -157,6 +157,14 @@ def assign(site: Site, role: str, principal_id: str, scope: str) -> None:
     site.azure.authorization.role_assignments.create(scope, str(uuid.uuid4()), {"properties": body})
 
 
+def unregister_providers(site: Site) -> None:
+    """Leave the subscription as it is before anybody has used it."""
+    from tasks.resource_group import PROVIDERS
+
+    for namespace in PROVIDERS:
+        site.azure.resources.providers.unregister(namespace)
+
+
 def _variables(settings: dict[str, str]) -> dict[str, str]:
     return {f"SPATIOBATCH_{name.upper()}": value for name, value in settings.items()}
 

@@ -128,12 +128,6 @@ def batch_account(azure: dict[str, str], name: str = "nodetests") -> Iterator[Ba
         BatchManagementClient(credential, subscription, **arm) as management,
     ):
         with ResourceManagementClient(credential, subscription, **arm) as resources:
-            for namespace in ("Microsoft.Batch", "Microsoft.ManagedIdentity", "Microsoft.Storage"):
-                resources.providers.register(namespace)
-                until(
-                    lambda name=namespace: resources.providers.get(name).registration_state,
-                    lambda state: state == "Registered",
-                )
             resources.resource_groups.create_or_update(GROUP, {"location": "westeurope"})
         body = {"location": "westeurope", "properties": {"allowedAuthenticationModes": ["AAD"]}}
         known = [account.name for account in management.batch_account.list_by_resource_group(GROUP)]

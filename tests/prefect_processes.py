@@ -18,6 +18,14 @@ CHECKOUT = Path(__file__).parent.parent
 QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 
 
+class _Patient(httpx.HTTPTransport):
+    """Asks again where the server's database is busy, as Prefect's own client does."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        ask = super().handle_request
+        return until(lambda: ask(request), lambda answer: answer.status_code != 503, seconds=60)
+
+
 @dataclass(frozen=True)
 class Prefect:
     """A server, and the variables that point its clients at it."""
@@ -38,7 +46,7 @@ def running_prefect(folder: Path, **settings: str) -> Iterator[Prefect]:
     with (
         (folder / "prefect.log").open("wb") as log,
         subprocess.Popen(command, env={**os.environ, **variables}, stdout=log, stderr=log) as process,
-        httpx.Client(base_url=f"{url}/", timeout=30) as api,
+        httpx.Client(base_url=f"{url}/", timeout=30, transport=_Patient()) as api,
     ):
         try:
             until(lambda: _healthy(api), bool, seconds=120)

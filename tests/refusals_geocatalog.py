@@ -108,10 +108,10 @@ ROWS = [
     ),
     Refusal("more calls than the limit", _beyond_the_rate, 429, "TooManyRequests", _LIMITS),
     Refusal(
-        "the catalog without an api-version",
-        lambda w: w.stac("GET", _COLLECTIONS, params={"api-version": ""}),
+        "the catalog in an api-version that it does not have",
+        lambda w: w.stac("GET", _COLLECTIONS, params={"api-version": "2020-01-01"}),
         400,
-        "MissingApiVersionParameter",
+        "InvalidApiVersionParameter",
         _VERSIONS,
     ),
 ]

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import time
 import uuid
 
 from azure.identity import ManagedIdentityCredential
@@ -22,9 +21,6 @@ def create_account(azure: dict[str, str], name: str, *, shared_keys: bool = Fals
     with ManagedIdentityCredential() as credential:
         with ResourceManagementClient(credential, subscription, **arm) as client:
             client.resource_groups.create_or_update(_GROUP, {"location": "westeurope"})
-            client.providers.register("Microsoft.Storage")
-            while client.providers.get("Microsoft.Storage").registration_state != "Registered":
-                time.sleep(0.1)
         with StorageManagementClient(credential, subscription, **arm) as client:
             body = {
                 "location": "westeurope",

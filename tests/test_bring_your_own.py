@@ -34,8 +34,6 @@ def run_az(site: Site, command: str) -> None:
 def make_group(site: Site) -> str:
     group = site.settings["resource_group"]
     site.azure.resources.resource_groups.create_or_update(group, ResourceGroup(location="westeurope", tags={"a": "b"}))
-    for namespace in ("Microsoft.Storage", "Microsoft.Batch", "Microsoft.ManagedIdentity"):
-        site.azure.resources.providers.register(namespace)
     return group
 
 

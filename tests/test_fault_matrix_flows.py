@@ -13,7 +13,7 @@ from azure.batch.models import BatchJobConstraints, BatchJobUpdateOptions
 from catalogs import archived
 from fault_matrix import hurried, sentence, strikes
 from fault_report import Tally
-from flow_runs import Site, running_site
+from flow_runs import Site, running_site, unregister_providers
 
 from spatiobatch.errors import HarvestError, JobEndedError, ServiceError, TaskFailedError
 from spatiobatch.query import Query, query_from
@@ -183,7 +183,7 @@ def test_environment_is_built_in_spite_of_faults_of_all_services(
     tmp_path: Path, prefect_server: None, tally: Tally
 ) -> None:
     faults = (
-        "service=identity,status=503,times=2",
+        "service=identity,status=503,after=1,times=2",
         "service=arm,method=PUT,path=/storageAccounts/[^/]+$,action=truncate",
         "service=arm,method=PUT,path=/batchAccounts/[^/]+$,status=429,retry_after=1,times=2",
         "service=arm,method=PUT,path=/roleAssignments/,action=drop,times=2",
@@ -195,6 +195,7 @@ def test_environment_is_built_in_spite_of_faults_of_all_services(
     )
     flags = [word for fault in faults for word in ("--fault", fault)]
     with running_site(tmp_path, "--role-delay", "2", *flags) as site:
+        unregister_providers(site)
         with hurried():
             site.provision()
         assert site.harvest().manifest.complete

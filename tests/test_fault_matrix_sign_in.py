@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from fault_matrix import KINDS, READ_TIMEOUT_SECONDS, Taken, hurried, judge, sentence, strikes
 from fault_report import Tally
-from flow_runs import running_site
+from flow_runs import running_site, unregister_providers
 from prefect.logging import disable_run_logger
 
 from spatiobatch.settings import load_settings
@@ -27,13 +27,14 @@ def flags(aim: str, kind: str, times: str) -> list[str]:
 def test_providers_are_registered_by_whoever_gets_a_token_late(
     kind: str, times: str, tmp_path: Path, tally: Tally
 ) -> None:
-    faults = flags("service=identity", kind, "1") + flags(PROVIDER, kind, times)
+    faults = flags("service=identity,after=1", kind, "1") + flags(PROVIDER, kind, times)
     with (
         running_site(tmp_path, "--clock", "instant", *faults) as site,
         site.with_(read_timeout_seconds=str(READ_TIMEOUT_SECONDS)).environment(),
         disable_run_logger(),
         hurried(),
     ):
+        unregister_providers(site)
         azure = AzureClients(load_settings())
         registered = lambda _: all(  # noqa: E731
             azure.resources.providers.get(name).registration_state == "Registered" for name in PROVIDERS

@@ -136,7 +136,7 @@ def test_whoever_may_only_harvest_harvests_everything(built: Site, tmp_path: Pat
     assert harvest.manifest.complete
     assert len(archived(tmp_path)) == _ITEMS
     assert list(tmp_path.glob("harvests/*/parquet/*/*.parquet"))
-    assert latest(site)[harvest.manifest.query.hash]["full"] == harvest.manifest.harvest_id
+    assert latest(site)[harvest.manifest.query.hash].full == harvest.manifest.harvest_id
     assert swept(site) == []
 
 

@@ -37,8 +37,6 @@ def _management(azure: dict[str, str]) -> Iterator[BatchManagementClient]:
     arm = {"base_url": azure["LOCAL_AZURE_ARM_URL"], "credential_scopes": [_ARM_SCOPE]}
     with ManagedIdentityCredential() as credential:
         with ResourceManagementClient(credential, azure["LOCAL_AZURE_SUBSCRIPTION_ID"], **arm) as client:
-            client.providers.register("Microsoft.Batch")
-            _until(lambda: client.providers.get("Microsoft.Batch").registration_state == "Registered")
             client.resource_groups.create_or_update("batch", {"location": "westeurope"})
         with BatchManagementClient(credential, azure["LOCAL_AZURE_SUBSCRIPTION_ID"], **arm) as client:
             yield client

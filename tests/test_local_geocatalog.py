@@ -43,16 +43,13 @@ def test_token_for_another_service_is_401(stac: StacSession, shared_azure: dict[
     assert stac.get("/collections", headers={"Authorization": f"Bearer {foreign}"}).status_code == 401
 
 
-@pytest.mark.parametrize(
-    ("version", "code"), [("", "MissingApiVersionParameter"), ("2020-01-01", "InvalidApiVersionParameter")]
-)
-def test_api_version_is_checked(stac: StacSession, version: str, code: str) -> None:
-    answer = stac.get("/collections", params={"api-version": version})
-    assert (answer.status_code, error_code(answer)) == (400, code)
+def test_unknown_api_version_is_400(stac: StacSession) -> None:
+    answer = stac.get("/collections", params={"api-version": "2020-01-01"})
+    assert (answer.status_code, error_code(answer)) == (400, "InvalidApiVersionParameter")
 
 
-@pytest.mark.parametrize("version", [API_VERSION, "2025-04-30-preview"])
-def test_known_api_versions_pass(stac: StacSession, version: str) -> None:
+@pytest.mark.parametrize("version", ["", API_VERSION, "2025-04-30-preview"])
+def test_known_api_versions_and_none_pass(stac: StacSession, version: str) -> None:
     assert stac.get("/collections", params={"api-version": version}).ok
 
 

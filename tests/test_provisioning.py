@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from flow_runs import Site
+from flow_runs import Site, unregister_providers
 
 from local_azure.nodes.autoscale import Samples, Targets
 from spatiobatch.changes import Change, Outcome
@@ -63,6 +63,7 @@ class Built:
 @pytest.fixture(scope="module")
 def built(shared_site: Site) -> Built:
     site = shared_site.with_(resource_group="built", tags='{"team": "maps"}')
+    unregister_providers(site)
     return Built(site, site.provision())
 
 

@@ -118,7 +118,6 @@ def test_container_of_somebody_else_stays(site: Site) -> None:
     azure = site.azure
     group, name = azure.settings.resource_group, azure.settings.storage_account_name
     azure.resources.resource_groups.create_or_update(group, ResourceGroup(location="uksouth"))
-    azure.resources.providers.register("Microsoft.Storage")
     account = {"location": "uksouth", "kind": "StorageV2", "sku": {"name": "Standard_LRS"}}
     azure.storage.storage_accounts.begin_create(group, name, account).result()
     azure.storage.blob_containers.create(group, name, "results", {})

@@ -51,7 +51,8 @@ def running(provisioned: Site, server: Served) -> Callable[..., str]:
     """Starts a harvest of items; its run's id when the first shard is done."""
 
     def start(**query: str) -> str:
-        since, run = provisioned.now, server.plan("items-weekly", query={"content": "items", **query})
+        slow = {"query": {"content": "items", **query}, "requests_per_second": 1}  # not over before it is killed
+        since, run = provisioned.now, server.plan("items-weekly", **slow)
         until(lambda: any(map(is_receipt, provisioned.requests(since))), bool, seconds=90)
         return run
 
@@ -125,7 +126,7 @@ def test_a_run_that_was_killed_with_its_worker_crashes_in_time_and_a_live_one_do
         slow = {
             "query": {"content": "items", "datetime": "2000-01-01/.."},
             "max_items": ITEMS,
-            "requests_per_second": 0.4,
+            "requests_per_second": 0.3,
         }
         live = server.plan("harvest", **slow)
         assert server.ended(killed, WINDOW_SECONDS + 30) == "Crashed"

@@ -20,12 +20,12 @@ RESOURCE_TYPES = {
     "Microsoft.ManagedIdentity": ("userAssignedIdentities",),
     "Microsoft.Orbital": ("geoCatalogs",),
 }
-_REGISTERED_FROM_THE_START = {"Microsoft.Resources", "Microsoft.Authorization", "Microsoft.Orbital"}
+_FREE = {"Microsoft.Resources", "Microsoft.Authorization"}
 _SECONDS_TO_REGISTER = 1
 
 
 class Providers:
-    """NotRegistered → Registering → Registered, and back to NotRegistered on request."""
+    """Registered, as in a subscription that was used before; NotRegistered on request, Registering, and back again."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -45,9 +45,7 @@ class Providers:
         return {
             "id": f"{self._cloud.subscription_scope}/providers/{name}",
             "namespace": name,
-            "registrationPolicy": "RegistrationFree"
-            if name in {"Microsoft.Resources", "Microsoft.Authorization"}
-            else "RegistrationRequired",
+            "registrationPolicy": "RegistrationFree" if name in _FREE else "RegistrationRequired",
             "registrationState": self._state(name),
             "resourceTypes": [
                 {
@@ -63,14 +61,15 @@ class Providers:
     def register(self, namespace: str) -> Document:
         """Begin to register, unless that was done before."""
         name = self._name(namespace)
-        if name not in _REGISTERED_FROM_THE_START and name not in self._since:
+        if self._state(name) == "NotRegistered":
             self._since[name] = {"since": self._cloud.clock.now().isoformat()}
         return self.show(name)
 
     def unregister(self, namespace: str) -> Document:
-        """Take the registration back."""
+        """Take the registration back, where one is needed."""
         name = self._name(namespace)
-        self._since.pop(name, None)
+        if name not in _FREE:
+            self._since[name] = {"since": None}
         return self.show(name)
 
     def require_registered(self, namespace: str) -> None:
@@ -89,12 +88,12 @@ class Providers:
             )
 
     def _state(self, name: str) -> str:
-        if name in _REGISTERED_FROM_THE_START:
-            return "Registered"
         if name not in self._since:
+            return "Registered"
+        since = self._since[name]["since"]
+        if since is None:
             return "NotRegistered"
-        since = parse_time(self._since[name]["since"])
-        return "Registered" if self._cloud.clock.elapsed(since, _SECONDS_TO_REGISTER) else "Registering"
+        return "Registered" if self._cloud.clock.elapsed(parse_time(since), _SECONDS_TO_REGISTER) else "Registering"
 
     def _name(self, namespace: str) -> str:
         for name in RESOURCE_TYPES:

@@ -1,7 +1,8 @@
 """What stands before a GeoCatalog's STAC API: api-version, token, role and the limit on calls.
 
 https://learn.microsoft.com/azure/planetary-computer/ documents 50 STAC calls a second per
-subscription. Difference: without `--geocatalog-rate` there is no limit.
+subscription. Difference: without `--geocatalog-rate` there is no limit. A call without api-version passes: the Bash
+script of https://learn.microsoft.com/azure/planetary-computer/azure-batch sends none.
 """
 
 import math
@@ -67,13 +68,7 @@ class TokenBucket:
 
 def _check_api_version(request: Request) -> None:
     version = request.query_params.get("api-version")
-    if not version:
-        raise ApiError(
-            400,
-            "MissingApiVersionParameter",
-            "The api-version query parameter (?api-version=) is required for all requests.",
-        )
-    if version not in API_VERSIONS:
+    if version and version not in API_VERSIONS:
         known = ", ".join(API_VERSIONS)
         raise ApiError(400, "InvalidApiVersionParameter", f"The api-version '{version}' is not one of: {known}.")
 
