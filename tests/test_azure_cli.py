@@ -148,7 +148,7 @@ def test_the_page_has_the_commands_of_the_document_in_its_order() -> None:
 
 
 def test_the_lines_that_the_stand_in_prints_are_among_those_of_the_page(quickstart: Quickstart) -> None:
-    assert len(quickstart.printed) == 7
+    assert len(quickstart.printed) == 6
     assert [command for command in quickstart.printed if command not in COMMANDS] == []
 
 
