@@ -15,6 +15,7 @@ from operators import application
 
 from flows.sweep import sweep
 from spatiobatch.errors import HarvestError, MissingGrantError
+from spatiobatch.manifest import Latest
 from spatiobatch.query import Query, query_from
 from tasks.archive import read_latest
 from tasks.environment import read_environment
@@ -140,7 +141,7 @@ def test_whoever_may_only_harvest_harvests_everything(built: Site, tmp_path: Pat
     assert swept(site) == []
 
 
-def latest(site: Site) -> dict[str, dict[str, str]]:
+def latest(site: Site) -> dict[str, Latest]:
     with site.environment():
         environment = read_environment.fn(site.azure)
         return read_latest(site.azure.blobs(environment.blob_endpoint).get_container_client("results"))
