@@ -15,6 +15,7 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
+from azure.core.pipeline import PipelineResponse
 from azure.mgmt.authorization import AuthorizationManagementClient
 from azure.mgmt.batch import BatchManagementClient
 from azure.mgmt.msi import ManagedServiceIdentityClient
@@ -115,12 +116,21 @@ class AzureClients:
 
     @property
     def _patience(self) -> dict[str, Any]:
-        return {**_PATIENCE, "read_timeout": self.settings.read_timeout_seconds}
+        return {**_PATIENCE, "read_timeout": self.settings.read_timeout_seconds, "raw_response_hook": _read_to_its_end}
 
     @property
     def _tls(self) -> dict[str, Any]:
         verify = self.cloud.ca_file or os.environ.get("REQUESTS_CA_BUNDLE")
         return {"connection_verify": str(verify)} if verify else {}
+
+
+def _read_to_its_end(answer: PipelineResponse[Any, Any]) -> None:
+    """Read an error: the SDKs ask again without, and a connection with something unread is neither used nor closed.
+
+    Their siblings had to learn it too: https://github.com/Azure/azure-sdk-for-net/issues/13546
+    """
+    if answer.http_response.status_code >= 400:
+        answer.http_response.read()
 
 
 def transient(error: BaseException) -> bool:
