@@ -28,7 +28,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
 from spatiobatch.settings import Settings
-from tasks.credential import Credential
+from tasks.credential import Credential, untrusted
 
 TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}
 _PATIENCE = {"connection_timeout": 20, "retry_total": 3, "retry_backoff_max": 20}
@@ -146,11 +146,6 @@ def transient(error: BaseException) -> bool:
     return False
 
 
-def untrusted(error: BaseException) -> bool:
-    """Whether a call ended since the server's certificate is signed by nobody whom we trust."""
-    return "certificate verify failed" in str(error).lower()
-
-
 def _worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(state.data, BaseException) and transient(state.data)
 
@@ -197,5 +192,7 @@ def found(call: Any, *arguments: Any, **keywords: Any) -> Any:
 
 
 def refused(error: HttpResponseError) -> bool:
-    """Whether the operator, or a node's identity, was not let in."""
-    return isinstance(error, ClientAuthenticationError) or error.status_code in (401, 403)
+    """Whether the operator, or a node's identity, was not let in; who has no token yet has not been at the door."""
+    return error.status_code in (401, 403) or (
+        isinstance(error, ClientAuthenticationError) and error.response is not None
+    )

@@ -1,4 +1,4 @@
-"""Which faults are tried in which step: few cases, in which every step meets every kind, and every service every spell."""
+"""Which faults are tried in which step: few cases, in which every step meets every kind, and every service each spell."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -50,8 +50,8 @@ class Case:
 def drawn(services: Mapping[str, str], rows: int = 0) -> list[Case]:
     """Three cases for each step, by the service that it calls: one kind lasts, one comes in a burst, the others once.
 
-    Which ones goes round among the steps of a service, so that from five of them on it meets each kind in each way; with
-    `rows` of at least five, fewer steps take turns until it has.
+    Which ones goes round among the steps of a service, so that from five of them on it meets each kind in each way;
+    with `rows` of at least five, fewer steps take turns until it has.
     """
     made = []
     for service in dict.fromkeys(services.values()):

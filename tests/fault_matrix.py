@@ -28,8 +28,8 @@ from tasks.failure import sentence_of
 RETRY_AFTER_SECONDS = 7
 READ_TIMEOUT_SECONDS = 0.25
 _PATIENCE = {"role": 28, "download": 160}
-"""Requests that one run of a step makes before it gives up: four by the SDK in each attempt, of eight at once for a download. A spell that lasts ends
-after them, so that the step can be taken again."""
+"""Requests that one run of a step makes before it gives up, at least: four by the SDK in each of its attempts, and for
+all files of a download. A spell that lasts ends after them, so that the step can be taken again."""
 _PATIENCE_OF_MOST = 20
 _LONGEST_PAUSE_SECONDS = 0.02
 _MOST_RUNS = 7

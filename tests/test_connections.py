@@ -13,7 +13,9 @@ from tasks.clients import AzureClients
 def test_an_answer_that_is_asked_for_again_leaves_its_connection_to_the_next(
     start_azure: Callable[..., dict[str, str]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    endpoint = create_account(start_azure("--fault", "service=blob,method=GET,path=/kept/a$,status=503,times=3"), "busy")
+    endpoint = create_account(
+        start_azure("--fault", "service=blob,method=GET,path=/kept/a$,status=503,times=3"), "busy"
+    )
     container = AzureClients(load_settings()).blobs(endpoint).create_container("kept")
     container.upload_blob("a", b"stored")
     with caplog.at_level("DEBUG", "urllib3.connectionpool"), hurried() as pauses:
