@@ -1,4 +1,4 @@
-"""Which faults are tried in which step: few cases, in which every step meets every kind, and every service each spell."""
+"""Which faults are tried in which step: few cases, in which each step meets every kind, and each service every spell."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

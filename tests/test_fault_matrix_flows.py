@@ -160,7 +160,7 @@ def test_harvest_whose_job_ended_under_it_says_so_and_is_gone_on_with(
     assert done.manifest.harvest_id.lower() in str(error.value).lower()
     assert archived(tmp_path) == built.lines
     assert built.active_jobs() == []
-    tally.ends("refused", 1)
+    tally.comes_to("refused")
 
 
 @pytest.mark.parametrize("name", REFUSED)

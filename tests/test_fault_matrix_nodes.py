@@ -59,8 +59,9 @@ def bash_listing(folder: Path, faults: list[tuple[str, str]]) -> Ran:
 
 
 def probe(folder: Path, faults: list[tuple[str, str]]) -> Ran:
+    stored = 1 + sum((" /(results" in aim, fault) == (True, "truncate") for aim, fault in faults)
     with serving() as server:
-        server.answers, server.faults = [stac_stub.Answer(201, ""), page("a")], faults
+        server.answers, server.faults = [*[stac_stub.Answer(201, "")] * stored, page("a")], faults
         variables = environment(server, PROBE_RESULT_URL=f"{server.origin}/account/results/probe/1.json", **WAIT)
         ended = run(_script("probe.py"), folder, variables)
     return Ran(ended, lambda: json.loads(ended.stdout)["geocatalog"] == "ok", len(faults))
