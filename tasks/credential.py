@@ -18,7 +18,7 @@ _IMDS = "169.254.169.254"
 (https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service)."""
 
 
-class NoTokenError(SignInError, ClientAuthenticationError):
+class NoTokenError(SignInError, ClientAuthenticationError):  # type: ignore[misc]  # mypy does not follow the SDKs
     """A sentence of ours that is an error of Azure's as well, for whoever goes on without the call."""
 
 

@@ -1,4 +1,4 @@
-"""Which faults are tried in which step: few cases, in which each step meets every kind, and each service every spell."""
+"""Which faults are tried in which step: few cases, in which a step meets every kind, and a service every spell."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -152,14 +152,14 @@ def judge_case(steps: Mapping[str, Step], case: Case, stage: Stage, tally: Tally
 
 
 @contextmanager
-def hurried() -> Iterator[list[float]]:
-    """Pauses take no time; yields how long they were meant to be."""
+def hurried(look_seconds: float = 0) -> Iterator[list[float]]:
+    """Pauses take next to no time, unless they are no longer than those between two looks; yields their lengths."""
     pauses: list[float] = []
     sleep = time.sleep
 
     def hurry(seconds: float) -> None:
         pauses.append(seconds)
-        sleep(min(seconds, _LONGEST_PAUSE_SECONDS))
+        sleep(seconds if seconds <= look_seconds else min(seconds, _LONGEST_PAUSE_SECONDS))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "sleep", hurry)
