@@ -16,6 +16,7 @@ from azure.core.exceptions import (
     ServiceResponseError,
 )
 from azure.core.pipeline import PipelineResponse
+from azure.core.rest import HttpResponse
 from azure.mgmt.authorization import AuthorizationManagementClient
 from azure.mgmt.batch import BatchManagementClient
 from azure.mgmt.msi import ManagedServiceIdentityClient
@@ -127,10 +128,12 @@ class AzureClients:
 def _read_to_its_end(answer: PipelineResponse[Any, Any]) -> None:
     """Read an error: the SDKs ask again without, and a connection with something unread is neither used nor closed.
 
-    Their siblings had to learn it too: https://github.com/Azure/azure-sdk-for-net/issues/13546
+    Their siblings had to learn it too: https://github.com/Azure/azure-sdk-for-net/issues/13546. Clients of the older
+    kind, as that of role assignments, have read all of it already.
     """
-    if answer.http_response.status_code >= 400:
-        answer.http_response.read()
+    response = answer.http_response
+    if isinstance(response, HttpResponse) and response.status_code >= 400:
+        response.read()
 
 
 def transient(error: BaseException) -> bool:

@@ -32,6 +32,13 @@ SURVIVED: dict[str, tuple[str, ...]] = {
         "service=node,path=HASH.*/collections$,action=preempt",
         "service=batch,method=GET,path=HASH,action=truncate,times=2",
     ),
+    "answers to all kinds of writes lost": (
+        "service=blob,method=PUT,path=HASH/items/,action=truncate,times=4",
+        "service=blob,method=PUT,path=HASH/manifest.json,action=truncate",
+        "service=blob,path=/open/HASH,method=PUT,action=truncate",
+        "service=blob,path=/open/HASH,method=DELETE,action=truncate",
+        "service=batch,method=DELETE,path=HASH,action=truncate",
+    ),
     "shards killed twice, receipts dropped": (
         "service=node,path=HASH.*/items-,action=kill,times=2",
         "service=blob,path=HASH/items/.*receipt,action=drop,times=3",
