@@ -28,11 +28,9 @@ SURVIVED: dict[str, tuple[str, ...]] = {
         "service=node,path=HASH.*/collections$,action=kill",
         "service=blob,method=PUT,path=/harvests/.*HASH/,status=503,times=3",
     ),
-    "collections node lost, answers of Batch cut short": (
+    "collections node lost, answers of Batch cut short, answers to writes lost": (
         "service=node,path=HASH.*/collections$,action=preempt",
         "service=batch,method=GET,path=HASH,action=truncate,times=2",
-    ),
-    "answers to all kinds of writes lost": (
         "service=blob,method=PUT,path=HASH/items/,action=truncate,times=4",
         "service=blob,method=PUT,path=HASH/manifest.json,action=truncate",
         "service=blob,path=/open/HASH,method=PUT,action=truncate",
