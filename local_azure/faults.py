@@ -38,7 +38,7 @@ class Fault:
     status: int = 0
     """Answer with this HTTP status."""
     action: str = ""
-    """`drop`, `hang` or `truncate` a request; `kill` a task's process or `preempt` its node."""
+    """`drop` or `hang` a request, `truncate` its answer; `kill` a task's process or `preempt` its node."""
     after: int = 0
     """How many matching requests pass first."""
     times: float = 1
@@ -164,7 +164,11 @@ class FaultMiddleware:
             scope["state"]["connection"].transport.abort()
 
     async def _truncated(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send half the body under the whole one's length, then cut the connection."""
+        """Let the operation happen, send half the body under the whole one's length, then cut the connection.
+
+        Of an answer without body nothing is sent, since its status alone would be the whole of it: the client sees a
+        connection that was closed, and cannot tell that what it asked for was done.
+        """
         start: Message = {}
         body = b""
 
@@ -176,10 +180,12 @@ class FaultMiddleware:
                 body += message.get("body", b"")
 
         await self._app(scope, receive, collect)
-        headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
-        await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
-        await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
-        await asyncio.sleep(0.05)
+        half = b"" if scope["method"] == "HEAD" else body[: len(body) // 2]
+        if half:
+            headers = [pair for pair in start["headers"] if pair[0].lower() != b"content-length"]
+            await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+            await send({"type": "http.response.body", "body": half, "more_body": True})
+            await asyncio.sleep(0.05)
         scope["state"]["connection"].transport.abort()
 
 

@@ -39,10 +39,17 @@ class StateInUseError(Exception):
 
 
 class _Connection(HttpToolsProtocol):
-    """Lets the application reach its connection, so that a fault can drop it."""
+    """Lets the application reach its connection, so that a fault can drop it, and ends when the server does."""
 
     def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, {**app_state, "connection": self}, _loop)
+
+    def shutdown(self) -> None:
+        """End at once where nothing is being answered: over TLS, a client that is idle would be waited for."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            super().shutdown()
 
 
 class _Server(uvicorn.Server):

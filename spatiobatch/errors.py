@@ -5,6 +5,7 @@
     │   └── InvalidNameError
     ├── OutputError                   the output folder cannot be written
     ├── ServiceError                  Azure answered with an error that a retry did not mend, or did not answer
+    │   └── SignInError               nor did whoever gives out tokens
     ├── ProvisioningError
     │   ├── QuotaTooSmallError
     │   ├── PoolDriftError
@@ -78,6 +79,17 @@ class OutputError(SpatiobatchError):
 
 class ServiceError(SpatiobatchError):
     """Azure answered with an error that a retry did not mend, or did not answer."""
+
+
+class SignInError(ServiceError):
+    """Whoever gives out tokens is out of order; that nobody is signed in is another error."""
+
+    def __init__(self, trouble: str) -> None:
+        super().__init__(
+            f"No token can be had: {trouble}, also when asked again. That is no question of signing in: check the "
+            "network and the cloud's login address, then run again."
+        )
+        self.trouble = trouble
 
 
 class ProvisioningError(SpatiobatchError):

@@ -15,6 +15,8 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
+from azure.core.pipeline import PipelineResponse
+from azure.core.rest import HttpResponse
 from azure.mgmt.authorization import AuthorizationManagementClient
 from azure.mgmt.batch import BatchManagementClient
 from azure.mgmt.msi import ManagedServiceIdentityClient
@@ -27,7 +29,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
 from spatiobatch.settings import Settings
-from tasks.credential import Credential
+from tasks.credential import Credential, untrusted
 
 TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}
 _PATIENCE = {"connection_timeout": 20, "retry_total": 3, "retry_backoff_max": 20}
@@ -115,12 +117,23 @@ class AzureClients:
 
     @property
     def _patience(self) -> dict[str, Any]:
-        return {**_PATIENCE, "read_timeout": self.settings.read_timeout_seconds}
+        return {**_PATIENCE, "read_timeout": self.settings.read_timeout_seconds, "raw_response_hook": _read_to_its_end}
 
     @property
     def _tls(self) -> dict[str, Any]:
         verify = self.cloud.ca_file or os.environ.get("REQUESTS_CA_BUNDLE")
         return {"connection_verify": str(verify)} if verify else {}
+
+
+def _read_to_its_end(answer: PipelineResponse[Any, Any]) -> None:
+    """Read an error: the SDKs ask again without, and a connection with something unread is neither used nor closed.
+
+    Their siblings had to learn it too: https://github.com/Azure/azure-sdk-for-net/issues/13546. Clients of the older
+    kind, as that of role assignments, have read all of it already.
+    """
+    response = answer.http_response
+    if isinstance(response, HttpResponse) and response.status_code >= 400:
+        response.read()
 
 
 def transient(error: BaseException) -> bool:
@@ -134,11 +147,6 @@ def transient(error: BaseException) -> bool:
     if isinstance(error, HttpResponseError):
         return error.status_code in TRANSIENT_STATUSES or code_of(error) == "PrincipalNotFound"
     return False
-
-
-def untrusted(error: BaseException) -> bool:
-    """Whether a call ended since the server's certificate is signed by nobody whom we trust."""
-    return "certificate verify failed" in str(error).lower()
 
 
 def _worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -187,5 +195,7 @@ def found(call: Any, *arguments: Any, **keywords: Any) -> Any:
 
 
 def refused(error: HttpResponseError) -> bool:
-    """Whether the operator, or a node's identity, was not let in."""
-    return isinstance(error, ClientAuthenticationError) or error.status_code in (401, 403)
+    """Whether the operator, or a node's identity, was not let in; who has no token yet has not been at the door."""
+    return error.status_code in (401, 403) or (
+        isinstance(error, ClientAuthenticationError) and error.response is not None
+    )

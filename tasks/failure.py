@@ -12,7 +12,8 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from spatiobatch.errors import ServiceError, SpatiobatchError
-from tasks.clients import code_of, untrusted
+from tasks.clients import code_of
+from tasks.credential import untrusted
 
 _MOST_CHARACTERS = 20_000
 P = ParamSpec("P")

@@ -6,7 +6,7 @@ them. Steps are called as plain functions under their own retry policy; pauses b
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -14,73 +14,51 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_cases import Case
 from fault_report import Tally
 from flow_runs import Site
 from prefect import Task
 from prefect.states import Failed
 
 from spatiobatch.errors import SpatiobatchError
-from spatiobatch.names import digest
 from tasks.clients import AzureClients
 from tasks.environment import Environment
 from tasks.failure import sentence_of
 
 RETRY_AFTER_SECONDS = 7
-ANSWERS = ("status=500", "status=502", "status=503", "status=504")
-KINDS: dict[str, tuple[str, ...]] = {
-    "429": (f"status=429,retry_after={RETRY_AFTER_SECONDS}",),
-    "5xx": ANSWERS[:1],
-    "5xx-mixed": ANSWERS,
-    "drop": ("action=drop",),
-    "hang": ("action=hang",),
-    "truncate": ("action=truncate",),
-}
-"""What a request meets; `5xx` is another status for each step."""
-OFTEN = {"once": "1", "burst": "3", "lasting": "20"}
-"""How often: the last is what a step tries at most (four times by the SDK in five attempts), and ends, so that the step
-can be taken again afterwards."""
 READ_TIMEOUT_SECONDS = 0.25
+_PATIENCE = {"role": 28, "download": 160}
+"""Requests that one run of a step makes before it gives up, at least: four by the SDK in each of its attempts, and for
+all files of a download. A spell that lasts ends after them, so that the step can be taken again."""
+_PATIENCE_OF_MOST = 20
 _LONGEST_PAUSE_SECONDS = 0.02
 _MOST_RUNS = 7
 """Of one step until its fault is over: the SDKs do not repeat every call, so that a run may outlast few strikes."""
 
-
-@dataclass(frozen=True)
-class Case:
-    """One fault in one step."""
-
-    step: str
-    kind: str
-    often: str
-    faults: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """What the resources of this case are called; anything in Azure may be called so."""
-        return f"f{digest(f'{self.step} {self.kind}', 14)}"
-
-    def flags(self, aim: str) -> list[str]:
-        """The stand-in's options that break the requests that `aim` tells, where `CASE` is this case's name."""
-        struck = aim.replace("CASE", self.name)
-        times = OFTEN[self.often]
-        if self.kind == "429" and self.often == "lasting" and "service=blob" in aim:
-            times = "5"  # the storage SDK itself does not ask again: blob storage throttles with 503
-        return [word for fault in self.faults for word in ("--fault", f"{struck},{fault},times={times}")]
-
-    def __str__(self) -> str:
-        """For the test's name."""
-        return f"{self.step}-{self.kind}-{self.often}"
+Step = tuple[str, "Callable[[Stage], Taken]"]
+"""The requests that faults are aimed at, where `CASE` is the case's name, and how the step is taken."""
 
 
-def cases(steps: Sequence[str]) -> list[Case]:
-    """Each step with each kind of fault; how often goes round, so that each step and each kind has all of it."""
-    made = []
-    for row, step in enumerate(steps):
-        for column, (kind, faults) in enumerate(KINDS.items()):
-            chosen = (ANSWERS[row % len(ANSWERS)],) if kind == "5xx" else faults
-            often = "once" if len(chosen) > 1 else list(OFTEN)[(row + column) % len(OFTEN)]
-            made.append(Case(step, kind, often, chosen))
-    return made
+def fault(word: str) -> str:
+    """A status or an action as `--fault` has it."""
+    if word == "429":
+        return f"status=429,retry_after={RETRY_AFTER_SECONDS}"
+    return f"status={word}" if word.isdecimal() else f"action={word}"
+
+
+def flags(cases: Iterable[Case], steps: Mapping[str, Step]) -> list[str]:
+    """The stand-in's options for all cases of a table."""
+    return [
+        word
+        for case in cases
+        for what, times in case.faults(_PATIENCE.get(case.step, _PATIENCE_OF_MOST))
+        for word in ("--fault", f"{steps[case.step][0].replace('CASE', case.name)},{fault(what)},times={times}")
+    ]
+
+
+def services(steps: Mapping[str, Step]) -> dict[str, str]:
+    """Which service each step of a table calls."""
+    return {name: aim.partition(",")[0].removeprefix("service=") for name, (aim, _) in steps.items()}
 
 
 @dataclass(frozen=True)
@@ -138,8 +116,11 @@ def strikes(log: Path, pattern: str) -> int:
     return len(re.findall(rf"local_azure\.faults struck .*{pattern}", log.read_text()))
 
 
-def judge(taken: Taken, tally: Tally, struck: Callable[[], int]) -> None:
-    """Take a step; it comes to the right end or to one clear error, and once the fault is over to the right end."""
+def judge(taken: Taken, tally: Tally, struck: Callable[[], int]) -> list[str]:
+    """Take a step; it comes to the right end or to one clear error, and once the fault is over to the right end.
+
+    Returns what it said each time that it was refused.
+    """
     refusals = list[str]()
     while True:
         try:
@@ -151,31 +132,34 @@ def judge(taken: Taken, tally: Tally, struck: Callable[[], int]) -> None:
                 raise
     assert taken.right(result), result
     tally.ends("refused" if refusals else "survived", struck())
+    return refusals
 
 
-def judge_case(
-    steps: Mapping[str, tuple[str, Callable[[Stage], Taken]]], case: Case, stage: Stage, tally: Tally
-) -> None:
-    """Judge one case of a table: by step, the requests that its faults are aimed at, and how it is taken."""
+def judge_case(steps: Mapping[str, Step], case: Case, stage: Stage, tally: Tally) -> None:
+    """Judge one case of a table: what lasts is told; all of what does not last has struck, and the step survived it."""
     aim, step = steps[case.step]
-    seconds = READ_TIMEOUT_SECONDS if case.kind == "hang" else stage.read_timeout_seconds
+    seconds = READ_TIMEOUT_SECONDS if "hang" in case.kinds else stage.read_timeout_seconds
     seen = replace(stage, case=case.name, read_timeout_seconds=seconds)
     log = stage.site.record.parent / "azure.log"
     with stage.site.environment(), hurried() as pauses:
-        judge(step(seen), tally, lambda: strikes(log, case.name))
-    if case.kind == "429" and "service=blob" not in aim:
+        refusals = judge(step(seen), tally, lambda: strikes(log, case.name))
+    if case.spell == "lasting":
+        assert refusals, "it was over before the step lost patience"
+    else:
+        assert (refusals, strikes(log, case.name)) == ([], sum(times for _, times in case.faults(0)))
+    if "429" in case.kinds and "service=blob" not in aim:
         assert max(pauses) >= RETRY_AFTER_SECONDS
 
 
 @contextmanager
-def hurried() -> Iterator[list[float]]:
-    """Pauses take no time; yields how long they were meant to be."""
+def hurried(look_seconds: float = 0) -> Iterator[list[float]]:
+    """Pauses take next to no time, unless they are no longer than those between two looks; yields their lengths."""
     pauses: list[float] = []
     sleep = time.sleep
 
     def hurry(seconds: float) -> None:
         pauses.append(seconds)
-        sleep(min(seconds, _LONGEST_PAUSE_SECONDS))
+        sleep(seconds if seconds <= look_seconds else min(seconds, _LONGEST_PAUSE_SECONDS))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "sleep", hurry)

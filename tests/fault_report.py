@@ -25,8 +25,12 @@ class Tally:
     def ends(self, outcome: Outcome, struck: int) -> None:
         """A fault struck so often, and its case ended well, or in one clear error."""
         assert struck > 0, "the fault has not struck, so that nothing was tried"
-        self._tell(outcome, 1)
         self._tell(_STRUCK, struck)
+        self.comes_to(outcome)
+
+    def comes_to(self, outcome: Outcome) -> None:
+        """A case ended well, or in one clear error, in which no request was broken, but something else went wrong."""
+        self._tell(outcome, 1)
 
 
 @pytest.fixture

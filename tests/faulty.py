@@ -10,14 +10,14 @@ HANG_SECONDS = 3
 
 
 class Faulty(BaseHTTPRequestHandler):
-    """A handler whose server may have `faults`: pattern of a path and what becomes of it, each used once."""
+    """A handler whose server may have `faults`: pattern of `METHOD path` and what becomes of it, each used once."""
 
     def parse_request(self) -> bool:
         """Break the request if a fault is due, or leave it to its method."""
         if not super().parse_request():
             return False
         faults: list[tuple[str, str]] = getattr(self.server, "faults", [])
-        due = next((fault for fault in faults if re.search(fault[0], self.path)), None)
+        due = next((fault for fault in faults if re.search(fault[0], f"{self.command} {self.path}")), None)
         if due is None:
             return True
         faults.remove(due)
@@ -40,10 +40,11 @@ class Faulty(BaseHTTPRequestHandler):
         return None
 
     def _truncate(self) -> None:
-        """Do what was asked, and send half of the answer's body."""
+        """Do what was asked, and send half of the answer's body; of an answer without one, nothing."""
         wire, self.wfile = self.wfile, io.BytesIO()
         getattr(self, f"do_{self.command}")()
         head, _, body = self.wfile.getvalue().partition(b"\r\n\r\n")
         self.wfile = wire
-        self.wfile.write(head + b"\r\n\r\n" + body[: len(body) // 2])
+        if half := body[: len(body) // 2]:
+            self.wfile.write(head + b"\r\n\r\n" + half)
         self.close_connection = True

@@ -1,7 +1,7 @@
 """Every step of harvesting under every kind of fault: it comes to the right end, or to one clear error."""
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from azure.batch.models import BatchTaskCreateOptions
 from azure.storage.blob import ContainerClient
-from fault_matrix import Case, Stage, Taken, cases, judge_case
+from fault_cases import Case, drawn, losing
+from fault_matrix import Stage, Step, Taken, flags, judge_case, services
 from fault_report import Tally
 from flow_runs import Site, running_site
 from prefect.logging import disable_run_logger
@@ -241,6 +242,13 @@ def closing(stage: Stage) -> Taken:
     )
 
 
+def terminating(stage: Stage) -> Taken:
+    _, there, job = _job(stage)
+    azure = stage.with_(job_end="terminate")
+    batch = azure.batch(there.batch_endpoint)
+    return Taken(close_job, (azure, there, job), lambda _: batch.get_job(job).state in ("terminating", "completed"))
+
+
 def sweeping(stage: Stage) -> Taken:
     azure, there = _account(stage)
     batch = azure.batch(there.batch_endpoint)
@@ -248,7 +256,7 @@ def sweeping(stage: Stage) -> Taken:
     return Taken(sweep_jobs, (azure, there), lambda _: list(batch.list_jobs(filter="state eq 'active'")) == [])
 
 
-STEPS: dict[str, tuple[str, Callable[[Stage], Taken]]] = {
+STEPS: dict[str, Step] = {
     "hold": ("service=blob,path=/CASE/open/", hold),
     "open-job": ("service=batch,method=POST,path=/CASE/jobs$", opening),
     "submit": ("service=batch,path=/jobs/CASE-1/addtaskcollection", submission),
@@ -268,8 +276,22 @@ STEPS: dict[str, tuple[str, Callable[[Stage], Taken]]] = {
     "close-job": ("service=batch,method=DELETE,path=/jobs/CASE-1", closing),
     "sweep": ("service=batch,method=GET,path=/CASE/jobs$", sweeping),
 }
-"""By name, the requests that a fault is aimed at, and the step."""
-CASES = cases(list(STEPS))
+WRITES: dict[str, Step] = {
+    "note-of-a-harvest": ("service=blob,method=PUT,path=/CASE/open/", hold),
+    "lease": ("service=blob,method=PUT,path=/CASE/open/,after=1", hold),
+    "new-job": ("service=batch,method=POST,path=/CASE/jobs$", opening),
+    "new-tasks": ("service=batch,path=/jobs/CASE-1/addtaskcollection", submission),
+    "tasks-of-a-round": ("service=batch,path=/jobs/CASE-1/addtaskcollection", one_round),
+    "budget": ("service=blob,method=PUT,path=/20261124t000000z-CASE/control/", one_round),
+    "discarded-receipt": ("service=blob,method=DELETE,path=/CASE/", discarding),
+    "published-file": ("service=blob,method=PUT,path=/CASE/", publishing),
+    "latest-harvest": ("service=blob,method=PUT,path=/CASE/latest", latest),
+    "deleted-job": ("service=batch,method=DELETE,path=/jobs/CASE-1", closing),
+    "terminated-job": ("service=batch,method=POST,path=/jobs/CASE-1/terminate", terminating),
+    "swept-job": ("service=batch,method=DELETE,path=/CASE/jobs/", sweeping),
+}
+"""Those of them, or ways of them, whose answers get lost."""
+CASES = drawn(services(STEPS)) + losing(WRITES)
 
 
 def _world(site: Site, environment: Environment) -> World:
@@ -286,10 +308,10 @@ def _world(site: Site, environment: Environment) -> World:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Iterator[Stage]:
-    flags = [word for case in CASES for word in case.flags(STEPS[case.step][0])]
+    faults = flags(CASES, STEPS | WRITES)
     folder = tmp_path_factory.mktemp("site")
     options = ("--clock", "instant", "--demo-items", "60", "--job-quota", "1000")
-    with running_site(folder, *options, *flags, resource_group="matrix", requests_per_second="200") as site:
+    with running_site(folder, *options, *faults, resource_group="matrix", requests_per_second="200") as site:
         site.provision()
         with site.environment(), disable_run_logger():
             environment = read_environment.fn(site.azure)
@@ -298,4 +320,4 @@ def stage(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Ite
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_step_of_harvesting_ends_well_or_in_one_clear_error(case: Case, stage: Stage, tally: Tally) -> None:
-    judge_case(STEPS, case, stage, tally)
+    judge_case(STEPS | WRITES, case, stage, tally)

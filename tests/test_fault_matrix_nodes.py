@@ -11,16 +11,21 @@ from threading import Thread
 
 import pytest
 import stac_stub
+from fault_cases import KINDS, Case, drawn, losing
 from fault_report import Tally
 from node_scripts import CLIENT_ID, HURRY, SCRIPTS, page, run, serving, tool_folder
 from test_compaction_script import Container
 from test_node_scripts import environment
 
-KINDS = ("429", "5xx", "drop", "hang", "truncate")
-STATUSES = ("500", "502", "503", "504")
-OFTEN = {"once": 1, "burst": 3, "lasting": 1000}
+LASTING = 1000
 WAIT = {"READ_TIMEOUT_SECONDS": "0.5"}
-IDENTITY, CATALOG, BLOB = "^/metadata/identity/", "^/stac/", "^/(results|account)/"
+AIMS = {
+    "identity": "^GET /metadata/identity/",
+    "geocatalog": "^[A-Z]+ /stac/",
+    "blob": "^[A-Z]+ /(results|account)/",
+    "stored": "^PUT /(results|account)/",
+}
+"""What a request looks like, by the service that it is for, or by what it does there."""
 Ended = subprocess.CompletedProcess[str]
 
 
@@ -54,8 +59,9 @@ def bash_listing(folder: Path, faults: list[tuple[str, str]]) -> Ran:
 
 
 def probe(folder: Path, faults: list[tuple[str, str]]) -> Ran:
+    stored = 1 + sum((" /(results" in aim, fault) == (True, "truncate") for aim, fault in faults)
     with serving() as server:
-        server.answers, server.faults = [stac_stub.Answer(201, ""), page("a")], faults
+        server.answers, server.faults = [*[stac_stub.Answer(201, "")] * stored, page("a")], faults
         variables = environment(server, PROBE_RESULT_URL=f"{server.origin}/account/results/probe/1.json", **WAIT)
         ended = run(_script("probe.py"), folder, variables)
     return Ran(ended, lambda: json.loads(ended.stdout)["geocatalog"] == "ok", len(faults))
@@ -94,47 +100,46 @@ def compaction(folder: Path, faults: list[tuple[str, str]]) -> Ran:
 
 
 STEPS: dict[str, tuple[str, Callable[[Path, list[tuple[str, str]]], Ran]]] = {
-    "list.py-geocatalog": (CATALOG, listing),
-    "list.py-identity": (IDENTITY, listing),
-    "list.sh-geocatalog": (CATALOG, bash_listing),
-    "list.sh-identity": (IDENTITY, bash_listing),
-    "probe-blob": (BLOB, probe),
-    "probe-geocatalog": (CATALOG, probe),
-    "items-geocatalog": (CATALOG, items),
-    "items-blob": (BLOB, items),
-    "items-identity": (IDENTITY, items),
-    "compaction-blob": (BLOB, compaction),
-    "compaction-identity": (IDENTITY, compaction),
+    "list.py-geocatalog": ("geocatalog", listing),
+    "list.sh-geocatalog": ("geocatalog", bash_listing),
+    "probe-geocatalog": ("geocatalog", probe),
+    "items-geocatalog": ("geocatalog", items),
+    "list.py-identity": ("identity", listing),
+    "items-identity": ("identity", items),
+    "compaction-identity": ("identity", compaction),
+    "probe-blob": ("blob", probe),
+    "items-blob": ("blob", items),
+    "compaction-blob": ("blob", compaction),
 }
+SLOW: dict[str, tuple[str, Callable[[Path, list[tuple[str, str]]], Ran]]] = {
+    "list.sh-identity": ("identity", bash_listing),
+}
+"""Once each only: curl's own pauses cannot be hurried."""
+WRITES: dict[str, tuple[str, Callable[[Path, list[tuple[str, str]]], Ran]]] = {
+    "probe-answer": ("stored", probe),
+    "items-receipt": ("stored", items),
+    "compaction-report": ("stored", compaction),
+}
+SERVICES = {step: service for step, (service, _) in STEPS.items()}
+CASES = (
+    drawn(SERVICES, rows=len(KINDS)) + [Case(step, "once", (kind,)) for step in SLOW for kind in KINDS] + losing(WRITES)
+)
 
 
-def _often(row: int, column: int) -> str:
-    """As in the operator's matrix; curl's own pauses before the identity endpoint cannot be hurried."""
-    if list(STEPS)[row] == "list.sh-identity":
-        return "once"
-    return list(OFTEN)[(row + column) % len(OFTEN)]
-
-
-CASES = [(step, kind, _often(row, column)) for row, step in enumerate(STEPS) for column, kind in enumerate(KINDS)]
-
-
-@pytest.mark.parametrize(("step", "kind", "often"), CASES)
-def test_node_script_ends_well_or_in_one_sentence(
-    step: str, kind: str, often: str, tmp_path: Path, tally: Tally
-) -> None:
-    aim, script = STEPS[step]
-    faults = [STATUSES[number % len(STATUSES)] if kind == "5xx" else kind for number in range(OFTEN[often])]
-    ran = script(tmp_path, [(aim, fault) for fault in faults])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_node_script_ends_well_or_in_one_sentence(case: Case, tmp_path: Path, tally: Tally) -> None:
+    aim, script = (STEPS | SLOW | WRITES)[case.step]
+    faults = [(AIMS[aim], word) for word, times in case.faults(LASTING) for _ in range(times)]
+    ran = script(tmp_path, list(faults))
     ended = ran.ended
     assert "Traceback" not in ended.stderr
     assert "secret" not in ended.stdout + ended.stderr
-    if ended.returncode == 0:
-        assert ran.right()
-    else:
+    if case.spell == "lasting":
         assert ended.returncode in (3, 5, 6), ended.stderr
-        assert _last_words(ended, step)
-    assert ended.returncode == 0 or often == "lasting"
-    tally.ends("survived" if ended.returncode == 0 else "refused", len(faults) - ran.left)
+        assert _last_words(ended, case.step)
+    else:
+        assert (ended.returncode, ran.left, ran.right()) == (0, 0, True), ended.stderr
+    tally.ends("refused" if case.spell == "lasting" else "survived", len(faults) - ran.left)
 
 
 def _last_words(ended: Ended, step: str) -> str:

@@ -1,9 +1,10 @@
 """Every step of provisioning under every kind of fault: it comes to the right end, or to one clear error."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from fault_matrix import Case, Stage, Taken, cases, judge_case
+from fault_cases import Case, drawn, losing
+from fault_matrix import Stage, Step, Taken, flags, judge_case, services
 from fault_report import Tally
 from flow_runs import running_site
 from prefect.logging import disable_run_logger
@@ -101,7 +102,7 @@ def earlier_probe(stage: Stage) -> Taken:
     return Taken(probed, (azure, stage.environment), lambda answer: answer is True)
 
 
-STEPS: dict[str, tuple[str, Callable[[Stage], Taken]]] = {
+STEPS: dict[str, Step] = {
     "resource-group": ("service=arm,path=/resource[gG]roups/CASE$", resource_group),
     "storage-account": ("service=arm,path=/storageAccounts/CASE", storage_account),
     "identity": ("service=arm,path=/userAssignedIdentities/CASE", identity),
@@ -115,15 +116,25 @@ STEPS: dict[str, tuple[str, Callable[[Stage], Taken]]] = {
     "node": ("service=batch,path=/pools/CASE/nodes", node),
     "earlier-probe": ("service=blob,method=GET,path=/CASE/", earlier_probe),
 }
-"""By name, the requests that a fault is aimed at, and the step."""
-CASES = cases(list(STEPS))
+WRITES: dict[str, Step] = {
+    "new-resource-group": ("service=arm,method=PUT,path=/resource[gG]roups/CASE$", resource_group),
+    "new-storage-account": ("service=arm,method=PUT,path=/storageAccounts/CASE$", storage_account),
+    "new-identity": ("service=arm,method=PUT,path=/userAssignedIdentities/CASE$", identity),
+    "new-batch-account": ("service=arm,method=PUT,path=/batchAccounts/CASE$", batch_account),
+    "new-role": ("service=arm,method=PUT,path=/CASE/providers/Microsoft.Authorization/", role),
+    "new-container": ("service=arm,method=PUT,path=/containers/CASE$", containers),
+    "new-pool": ("service=arm,method=PUT,path=/pools/CASE$", _pool),
+    "new-script": ("service=blob,method=PUT,path=/CASE/", scripts),
+}
+"""Those of them whose answers get lost."""
+CASES = drawn(services(STEPS)) + losing(WRITES)
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Iterator[Stage]:
-    flags = [word for case in CASES for word in case.flags(STEPS[case.step][0])]
+    faults = flags(CASES, STEPS | WRITES)
     folder = tmp_path_factory.mktemp("site")
-    with running_site(folder, "--clock", "instant", *flags, resource_group="matrix") as site:
+    with running_site(folder, "--clock", "instant", *faults, resource_group="matrix") as site:
         site.provision()
         with site.environment(), disable_run_logger():
             yield Stage(site, read_environment.fn(site.azure), "")
@@ -131,4 +142,4 @@ def stage(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Ite
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_step_of_provisioning_ends_well_or_in_one_clear_error(case: Case, stage: Stage, tally: Tally) -> None:
-    judge_case(STEPS, case, stage, tally)
+    judge_case(STEPS | WRITES, case, stage, tally)
