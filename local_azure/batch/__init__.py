@@ -71,6 +71,7 @@ _ROUTES: tuple[tuple[str, str, str, _Handler], ...] = (
     ("GET", "/pools/{pool}/nodes/{node}/files", f"{_POOLS}/read", files.list_node_files),
     ("HEAD", "/pools/{pool}/nodes/{node}/files/{file:path}", f"{_POOLS}/read", files.node_file),
     ("GET", "/pools/{pool}/nodes/{node}/files/{file:path}", f"{_POOLS}/read", files.node_file),
+    ("DELETE", "/pools/{pool}/nodes/{node}/files/{file:path}", f"{_POOLS}/write", files.delete_node_file),
     ("GET", "/nodecounts", f"{_POOLS}/read", nodes.node_counts),
     ("GET", "/supportedimages", f"{_POOLS}/read", nodes.supported_images),
 )

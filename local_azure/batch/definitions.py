@@ -1,7 +1,8 @@
 """From what a client sends to the job and task documents that are kept: checks and defaults.
 
 https://learn.microsoft.com/rest/api/batchservice/job/add and `…/task/add`. Difference: an automatic
-pool (`autoPoolSpecification`), job preparation and release tasks, and multi-instance tasks are refused.
+pool (`autoPoolSpecification`), job preparation and release tasks, multi-instance and container tasks, application
+packages and authentication tokens are refused.
 """
 
 import re
@@ -27,7 +28,9 @@ TASK_PROPERTIES = frozenset({
     "dependsOn", "applicationPackageReferences", "authenticationTokenSettings",
 })  # fmt: skip
 _JOB_REFUSED = ("jobPreparationTask", "jobReleaseTask")
-_TASK_REFUSED = ("multiInstanceSettings", "containerSettings", "applicationPackageReferences")
+_TASK_REFUSED = (
+    "multiInstanceSettings", "containerSettings", "applicationPackageReferences", "authenticationTokenSettings",
+)  # fmt: skip
 
 _SOURCES = ("autoStorageContainerName", "storageContainerUrl", "httpUrl")
 _CONDITIONS = ("tasksuccess", "taskfailure", "taskcompletion")
@@ -92,7 +95,7 @@ def new_task(job: Document, body: Document) -> Document:
         "commandLine": body["commandLine"],
         **_taken(body, "resourceFiles", "outputFiles", "environmentSettings", "affinityInfo", "exitConditions"),
         "userIdentity": body.get("userIdentity", _AUTO_USER),
-        **_taken(body, "dependsOn", "authenticationTokenSettings"),
+        **_taken(body, "dependsOn"),
         "constraints": task_constraints(body.get("constraints"), job),
         "requiredSlots": body.get("requiredSlots", 1),
         "executionInfo": {"retryCount": 0, "requeueCount": 0},
