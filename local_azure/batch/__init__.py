@@ -19,7 +19,7 @@ from local_azure.batch import node_routes as nodes
 from local_azure.batch import pool_routes as pools
 from local_azure.batch import task_routes as tasks
 from local_azure.batch.authentication import authorize, find_account
-from local_azure.batch.protocol import Call, render_error
+from local_azure.batch.protocol import Call, render_error, require_version
 from local_azure.cloud import Cloud
 from local_azure.wire import application, route
 
@@ -89,6 +89,7 @@ def _guarded(cloud: Cloud, method: str, path: str, operation: str, handler: _Han
     """A route behind its account and the caller's right to the operation."""
 
     async def endpoint(request: Request) -> Response:
+        require_version(request)
         account = find_account(cloud, request.path_params["account"])
         authorize(cloud, request, account, operation)
         return await handler(Call(cloud, account, request))
