@@ -27,6 +27,9 @@ TASK_PROPERTIES = frozenset({
     "environmentSettings", "affinityInfo", "constraints", "requiredSlots", "userIdentity", "multiInstanceSettings",
     "dependsOn", "applicationPackageReferences", "authenticationTokenSettings",
 })  # fmt: skip
+MANAGER_PROPERTIES = TASK_PROPERTIES - {"affinityInfo", "dependsOn", "exitConditions", "multiInstanceSettings"} | {
+    "allowLowPriorityNode", "killJobOnCompletion", "runExclusive",
+}  # fmt: skip
 _JOB_REFUSED = ("jobPreparationTask", "jobReleaseTask")
 _TASK_REFUSED = (
     "multiInstanceSettings", "containerSettings", "applicationPackageReferences", "authenticationTokenSettings",
@@ -70,6 +73,7 @@ def new_job(account: str, body: Document) -> Document:
 
 
 def _manager(body: Document, job: Document) -> Document:
+    body = known_properties(body, MANAGER_PROPERTIES, _TASK_REFUSED)
     check_id(body.get("id"))
     if not body.get("commandLine"):
         raise missing_property("commandLine")
@@ -147,6 +151,9 @@ def check_job_values(job: Document) -> None:
     for name, choices in _CHOICES.items():
         if job[name] not in choices:
             raise invalid_property(name, job[name], f"The value must be one of {', '.join(choices)}.")
+    most = job["maxParallelTasks"]
+    if not isinstance(most, int) or (most != -1 and most < 1):
+        raise invalid_property("maxParallelTasks", most, "The value must be -1 or greater than 0.")
     if not isinstance(job["priority"], int) or not -1000 <= job["priority"] <= 1000:
         raise invalid_property("priority", job["priority"], "The value must be between -1000 and 1000.")
 

@@ -11,8 +11,8 @@ from local_azure.errors import ApiError
 from local_azure.store import Document
 
 _PATCHABLE = frozenset({
-    "priority", "maxParallelTasks", "allowTaskPreemption", "onAllTasksComplete", "onTaskFailure", "constraints",
-    "poolInfo", "metadata", "networkConfiguration",
+    "priority", "maxParallelTasks", "allowTaskPreemption", "onAllTasksComplete", "constraints", "poolInfo", "metadata",
+    "networkConfiguration",
 })  # fmt: skip
 _REPLACEMENT_DEFAULTS = {
     "priority": 0,

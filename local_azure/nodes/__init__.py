@@ -88,15 +88,15 @@ class Nodes:
         node = self._find(account, pool, node_id)
         return node.place.root if node else None
 
-    async def reboot(self, account: str, pool: str, node_id: str) -> None:
-        """Restart a node; its tasks are requeued."""
+    def reboot(self, account: str, pool: str, node_id: str, option: str) -> None:
+        """Restart a node; `option` says what becomes of its tasks."""
         node = self._find(account, pool, node_id)
         if node:
-            await node.reboot()
+            node.reboot(option)
 
-    async def remove(self, account: str, pool: str, node_ids: list[str]) -> None:
-        """Take nodes out of a pool, which becomes smaller by them."""
-        self._open(account, pool).remove(node_ids)
+    def remove(self, account: str, pool: str, node_ids: list[str], option: str) -> None:
+        """Take nodes out of a pool, which becomes smaller by them; `option` says what becomes of their tasks."""
+        self._open(account, pool).remove(node_ids, option)
 
     def _open(self, account: str, pool: str) -> Pool:
         key = _key(account, pool)

@@ -38,6 +38,8 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
 """What may follow each state; any node can leave its pool, or be preempted, at any time."""
 _LAST = ("leavingpool", "preempted")
 _SCHEDULABLE = ("idle", "running")
+_WAITING = ("taskcompletion", "retaineddata")
+"""What to do with running tasks, where that is to let them end."""
 _CREATION_SECONDS = 0.5
 _BOOT_SECONDS = 0.5
 _RECENT_TASKS = 10
@@ -139,11 +141,17 @@ class Node:
         await asyncio.gather(handle, return_exceptions=True)
         return True
 
-    async def reboot(self) -> None:
-        """Stop everything, requeue the tasks, and start again with the start task."""
+    def reboot(self, option: str) -> None:
+        """Stop everything and start again with the start task; `nodeRebootOption` says what becomes of tasks."""
         self._move("rebooting")
-        self._requeue(await self._stop())
-        self._booting = self._host.spawn(self._boot(0))
+        self._host.spawn(self._restart(option))
+
+    async def _restart(self, option: str) -> None:
+        if option in _WAITING:
+            await self._finished()
+        self._part_with(await self._stop(), option)
+        if self.state == "rebooting":  # Not if it was taken away meanwhile.
+            self._booting = self._host.spawn(self._boot(0))
 
     def preempt(self) -> None:
         """Lose the VM, with its tasks and files."""
@@ -156,14 +164,15 @@ class Node:
         """Leave the pool; `nodeDeallocationOption` says what becomes of running tasks."""
         self._booting.cancel()
         self._move("leavingpool")
-        waits = option.lower() in ("taskcompletion", "retaineddata")
-        self._host.spawn(self._vanish_when_idle() if waits else self._vanish(option.lower()))
+        self._host.spawn(self._vanish(option.lower()))
 
-    async def _vanish_when_idle(self) -> None:
+    async def _finished(self) -> None:
+        """Wait for the tasks that are here."""
         await asyncio.gather(*(handle for _, handle in self._running.values()), return_exceptions=True)
-        await self._vanish("requeue")
 
     async def _vanish(self, option: str) -> None:
+        if option in _WAITING:
+            await self._finished()
         if self._vanishing:
             return
         self._vanishing = True
@@ -171,11 +180,7 @@ class Node:
         self._cloud.imds.close(self._door)
         shutil.rmtree(self.place.root, ignore_errors=True)
         self._gone(self)
-        if option == "terminate":
-            for task in self._still_ours(tasks):
-                self._cloud.jobs.task_ended(task, failure=TASK_ENDED)
-        else:
-            self._requeue(tasks)
+        self._part_with(tasks, option)
 
     async def _stop(self) -> list[Document]:
         """End all processes; the tasks that they belonged to."""
@@ -186,9 +191,13 @@ class Node:
         await asyncio.gather(*handles, return_exceptions=True)
         return [task for task, _ in stopped]
 
-    def _requeue(self, tasks: list[Document]) -> None:
+    def _part_with(self, tasks: list[Document], option: str) -> None:
+        """End or requeue tasks that were stopped."""
         for task in self._still_ours(tasks):
-            self._cloud.jobs.task_requeued(task)
+            if option == "terminate":
+                self._cloud.jobs.task_ended(task, failure=TASK_ENDED)
+            else:
+                self._cloud.jobs.task_requeued(task)
 
     def _still_ours(self, tasks: list[Document]) -> list[Document]:
         """Without those that the user ended while they were being stopped."""
