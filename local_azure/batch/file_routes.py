@@ -79,7 +79,7 @@ def _task_folder(call: Call) -> Path:
     if folder is None:
         raise ApiError(404, "NodeNotFound", "The specified node does not exist.")
     if not folder.is_dir():
-        raise ApiError(409, "TaskFilesCleanedup", "The files of the specified task are cleaned up.")
+        raise ApiError(409, "TaskFilesUnavailable", "The files of the specified task are unavailable.")
     return folder
 
 

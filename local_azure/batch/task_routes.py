@@ -101,6 +101,8 @@ async def replace_task(call: Call) -> Response:
     job, task = _open_job(call), find_task(call)
     call.check_conditions(task)
     call.cloud.jobs.tasks.change(task, {"constraints": task_constraints(given.get("constraints"), job)})
+    if task["state"] == "completed":
+        call.cloud.nodes.task_completed(task)
     return call.done(200, task)
 
 

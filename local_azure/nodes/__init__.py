@@ -39,6 +39,8 @@ class Nodes:
         for task in list(self._cloud.store.table("tasks").values()):
             if task["state"] in ON_A_NODE:
                 self._cloud.jobs.task_requeued(task)
+            elif task["state"] == "completed":
+                self.task_completed(task)
         self._host.spawn(self._keep_time())
         self.wake()
 
@@ -67,6 +69,12 @@ class Nodes:
         node = self._node_of(task)
         if node:
             await node.stop_task(task)
+
+    def task_completed(self, task: Document) -> None:
+        """Keep the folder of a task that has ended, if it has one, for its retention time."""
+        node = self._node_of(task)
+        if node:
+            node.retention.keep(task)
 
     def nodes(self, account: str, pool: str) -> list[Document]:
         """A pool's nodes as the data plane answers them."""
@@ -123,6 +131,8 @@ class Nodes:
             await asyncio.sleep(_TICK_SECONDS)
             for pool in list(self._pools.values()):
                 pool.tick()
+                for node in pool.nodes.values():
+                    node.retention.sweep()
 
 
 def _key(account: str, pool: str) -> str:

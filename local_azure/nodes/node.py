@@ -3,7 +3,7 @@
 https://learn.microsoft.com/azure/batch/nodes-and-pools
 
 Differences from Azure: a node boots in about a second; a preempted node is replaced by one with another
-id instead of coming back; `userIdentity` is accepted and everything runs as the user of the stand-in; no agent
+id instead of coming back; everything runs as the user of the stand-in, whatever `userIdentity` says; no agent
 runs on it, so its version is 0.0.0, and nothing can be reached from outside, so there is no `endpointConfiguration`.
 """
 
@@ -21,6 +21,7 @@ from local_azure.nodes.files import Transfers
 from local_azure.nodes.host import Host
 from local_azure.nodes.identities import PoolIdentities
 from local_azure.nodes.place import Place, task_path
+from local_azure.nodes.retention import Retention
 from local_azure.nodes.work import Preparation, data_plane_start_task
 from local_azure.store import Document
 
@@ -82,6 +83,7 @@ class Node:
         self._total = self._succeeded = 0
         identities = PoolIdentities(self._cloud, place.account, self._pool)
         self._door = self._cloud.imds.open(identities.principals())
+        self.retention = Retention(self._cloud, place)
         self._preparation = Preparation(host, place, self._door)
         self._execution = Execution(host, Transfers(host.http, identities), self.preempt)
         place.create()
