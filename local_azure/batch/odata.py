@@ -53,8 +53,10 @@ class Listing:
         if not 1 <= self._most <= LARGEST_PAGE:
             raise out_of_range("maxresults", self._most, 1, LARGEST_PAGE)
 
-    def page(self, documents: Iterable[Document]) -> tuple[list[Document], str]:
-        """This page of what the filter lets through, and the token of the next; empty if there is none.
+    def page(
+        self, documents: Iterable[Document], answered: Callable[[Document], Document]
+    ) -> tuple[list[Document], str]:
+        """This page of what the filter lets through, as it is answered; and the token of the next, if there is one.
 
         The token counts all documents, not those that match: what matches changes while a client pages.
         """
@@ -63,7 +65,7 @@ class Listing:
             if self._filter is None or self._filter(document):
                 if len(found) == self._most:
                     return found, str(position)
-                found.append(self.select(document))
+                found.append(self.select(answered(document)))
         return found, ""
 
     def select(self, document: Document) -> Document:

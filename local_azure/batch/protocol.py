@@ -6,7 +6,7 @@ As recorded answers show, the ETag header has no quotes; conditions are understo
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -93,10 +93,18 @@ class Call:
         tagged = document if tagged is None else tagged
         return self._answer(200, metadata | Listing(self.request, kind).select(document), _tag(tagged))
 
-    def many(self, kind: str, documents: Iterable[Document]) -> Response:
-        """200 with one page of what `$filter` lets through."""
+    def many(
+        self, kind: str, documents: Iterable[Document], answered: Callable[[Document], Document] = lambda one: one
+    ) -> Response:
+        """200 with one page of what `$filter` lets through.
+
+        Args:
+            kind: the list's name in `odata.metadata`.
+            documents: all of them, with what can be filtered by.
+            answered: makes of one what is answered; costs nothing for those that are not on the page.
+        """
         listing = Listing(self.request, kind)
-        page, skip_token = listing.page(documents)
+        page, skip_token = listing.page(documents, answered)
         body: Document = {"odata.metadata": f"{self.url()}/$metadata#{kind}", "value": page}
         if skip_token:
             query = self.request.url.remove_query_params("$skiptoken").include_query_params(
