@@ -12,6 +12,7 @@ IMAGE = {
     "imageReference": {"publisher": "canonical", "offer": "ubuntu-24_04-lts", "sku": "server"},
     "nodeAgentSKUId": "batch.node.ubuntu 24.04",
 }
+AUTOSCALED = "OperationInvalidForCurrentState"
 FORMULA = "$TargetDedicatedNodes = 0;"
 
 
@@ -78,6 +79,7 @@ def test_pool_within_the_limits_is_made(batch: Batch) -> None:
     body = {"id": "scaled", "vmSize": "standard_d2s_v3", "virtualMachineConfiguration": IMAGE, "taskSlotsPerNode": 8}
     batch.client.create_pool({**body, **scale})
     assert batch.client.get_pool("scaled").enable_auto_scale
+    assert refused(batch.client.begin_resize_pool, "scaled", {"targetDedicatedNodes": 1}) == AUTOSCALED
     broken = {"autoScaleFormula": "$TargetDedicatedNodes = ("}
     assert refused(batch.client.enable_pool_auto_scale, "scaled", broken) == "AutoScalingFormulaSyntaxError"
 

@@ -120,6 +120,19 @@ def test_life_of_a_job_is_stamped_state_by_state(batch: Batch, pool: str) -> Non
     assert done.execution_info.end_time == done.state_transition_time > paused.state_transition_time
 
 
+@pytest.mark.parametrize(("option", "failure"), [("terminate", "TaskEnded"), ("wait", "")])
+def test_disabled_job_does_with_its_running_task_what_was_asked(
+    batch: Batch, pool: str, option: str, failure: str
+) -> None:
+    job = batch.job(pool)
+    task = batch.start(job, "sleep 1")
+    batch.running(job, task)
+    batch.client.begin_disable_job(job, {"disableTasks": option}, polling_interval=0.1).result()
+    found = batch.client.get_task(job, task)
+    assert (batch.client.get_job(job).state, found.state) == ("disabled", "completed")
+    assert (found.execution_info.failure_info.code if found.execution_info.failure_info else "") == failure
+
+
 def test_task_is_counted_in_the_state_in_which_it_is(batch: Batch, pool: str) -> None:
     job = batch.job(pool, maxParallelTasks=1)
     tasks = [batch.start(job, "sleep 0.5", requiredSlots=2) for _ in range(2)]

@@ -18,7 +18,7 @@ from local_azure.errors import ApiError
 from local_azure.store import Document
 
 MOST_REMOVED = 100
-_REBOOTABLE = ("idle", "running", "starttaskfailed")
+_REBOOTABLE = ("idle", "running")
 
 _COUNTED = {
     "creating": "creating",
@@ -71,7 +71,10 @@ async def get_node(call: Call) -> Response:
 
 
 async def reboot_node(call: Call) -> Response:
-    """POST /pools/{pool}/nodes/{node}/reboot: `nodeRebootOption` says what becomes of running tasks."""
+    """POST /pools/{pool}/nodes/{node}/reboot: `nodeRebootOption` says what becomes of running tasks.
+
+    https://learn.microsoft.com/rest/api/batchservice/nodes/reboot-node
+    """
     body = await call.body() if await call.request.body() else {}
     option = body.get("nodeRebootOption") or "requeue"
     if option not in DEALLOCATION_OPTIONS:

@@ -1,7 +1,7 @@
 """Limits of what sets a pool's size.
 
-https://learn.microsoft.com/rest/api/batchservice/pools/create-pool, `…/resize-pool`, `…/remove-nodes` and
-`…/enable-pool-auto-scale`.
+https://learn.microsoft.com/rest/api/batchservice/pool/add, `…/pool/resize`, `…/pools/remove-nodes` and
+`…/pools/enable-pool-auto-scale`. Difference: autoscale may be enabled again within 30 seconds.
 """
 
 from datetime import timedelta

@@ -29,7 +29,7 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
     "creating": ("starting",),
     "starting": ("waitingforstarttask", "idle"),
     "waitingforstarttask": ("starttaskfailed", "idle"),
-    "starttaskfailed": ("rebooting",),
+    "starttaskfailed": (),
     "idle": ("running", "rebooting"),
     "running": ("idle", "rebooting"),
     "rebooting": ("starting",),

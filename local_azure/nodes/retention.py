@@ -1,7 +1,7 @@
 """How long a node keeps the folders of its tasks.
 
-https://learn.microsoft.com/rest/api/batchservice/tasks/create-task#batchtaskconstraints: `retentionTime` counts from
-a task's end, and after it the service may delete the task's folder. Here it does, within about a second. The time
+https://learn.microsoft.com/rest/api/batchservice/task/add#taskconstraints: `retentionTime` counts from a task's
+end, and after it the service may delete the task's folder. Here it does, within about a second. The time
 is real with an instant clock, too, since 7 days are the default.
 """
 
