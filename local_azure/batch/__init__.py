@@ -2,8 +2,8 @@
 
 https://learn.microsoft.com/rest/api/batchservice. An account's root is `<batch root>/<account>`.
 
-Differences from Batch: no job schedules, applications, certificates, node users or remote logins, no
-automatic pools, no statistics; api-versions are not told apart. Each module lists its own.
+Differences from Batch: what is not imitated is a logged 501, and docs/local-azure.md lists it; api-versions are
+not told apart. Each module lists its own.
 """
 
 from collections.abc import Awaitable, Callable

@@ -8,7 +8,6 @@ runs on it, so its version is 0.0.0, and nothing can be reached from outside, so
 """
 
 import asyncio
-import itertools
 import shutil
 from collections import deque
 from collections.abc import Callable
@@ -22,7 +21,8 @@ from local_azure.nodes.host import Host
 from local_azure.nodes.identities import PoolIdentities
 from local_azure.nodes.place import Place, task_path
 from local_azure.nodes.retention import Retention
-from local_azure.nodes.work import Preparation, data_plane_start_task
+from local_azure.nodes.start_task import StartTask
+from local_azure.nodes.work import Preparation
 from local_azure.store import Document
 
 TRANSITIONS: dict[str, tuple[str, ...]] = {
@@ -76,8 +76,6 @@ class Node:
         self._allocated = str(facts["allocationTime"])
         self._since = ticks(self._cloud.clock.now())
         self._booted = ""
-        self._start_task: Document | None = None
-        self._start_info: Document | None = None
         self._running: dict[str, tuple[Document, asyncio.Task[None]]] = {}
         self._recent: deque[str] = deque(maxlen=_RECENT_TASKS)
         self._total = self._succeeded = 0
@@ -86,6 +84,7 @@ class Node:
         self.retention = Retention(self._cloud, place)
         self._preparation = Preparation(host, place, self._door)
         self._execution = Execution(host, Transfers(host.http, identities), self.preempt)
+        self._start_task = StartTask(self._cloud, self._preparation, self._execution)
         place.create()
         self._vanishing = False
         self._booting = host.spawn(self._boot(_CREATION_SECONDS))
@@ -211,25 +210,13 @@ class Node:
         self._move("starting")
         await self._cloud.clock.sleep(_BOOT_SECONDS)
         self._booted = ticks(self._cloud.clock.now())
-        self._start_task = data_plane_start_task(self._pool["properties"].get("startTask"))
-        if self._start_task and self._start_task.get("waitForSuccess", True):
+        self._start_task.read(self._pool)
+        if self._start_task.awaited:
             self._move("waitingforstarttask")
-            succeeded = await self._run_start_task(self._start_task)
-            self._move("idle" if succeeded else "starttaskfailed")
+            self._move("idle" if await self._start_task.run() else "starttaskfailed")
         else:
             self._move("idle")
-            if self._start_task:
-                await self._run_start_task(self._start_task)
-
-    async def _run_start_task(self, start_task: Document) -> bool:
-        work = self._preparation.start_task(start_task)
-        for retry in itertools.count():
-            self._start_info = {"state": "running", "startTime": ticks(self._cloud.clock.now()), "retryCount": retry}
-            outcome = await self._execution.run(work, lambda: None)
-            self._start_info |= {"state": "completed", "endTime": ticks(self._cloud.clock.now()), **outcome.result()}
-            if outcome.failure or not outcome.exit_code or retry >= (start_task.get("maxTaskRetryCount") or 0):
-                break
-        return outcome.succeeded
+            await self._start_task.run()
 
     async def _carry_out(self, task: Document) -> None:
         work = self._preparation.task(task)
@@ -267,8 +254,8 @@ class Node:
         optional = {
             "lastBootTime": self._booted,
             "recentTasks": [recent for key in self._recent if (recent := self._recent_task(key))],
-            "startTask": self._start_task,
-            "startTaskInfo": self._start_info,
+            "startTask": self._start_task.settings,
+            "startTaskInfo": self._start_task.info,
             "nodeAgentInfo": self._booted and {"version": _NO_AGENT, "lastUpdateTime": self._booted},
         }
         image = properties["deploymentConfiguration"]["virtualMachineConfiguration"]["imageReference"]
