@@ -328,6 +328,7 @@ def test_dependencies_need_a_job_that_uses_them(client: BatchClient, job: str) -
         {"resourceFiles": [{"filePath": "a.py"}]},
         {"resourceFiles": [{"httpUrl": "https://127.0.0.1/a", "storageContainerUrl": "https://127.0.0.1/b"}]},
         {"resourceFiles": [{"httpUrl": "https://127.0.0.1/a"}]},
+        {"resourceFiles": [{"httpUrl": "https://127.0.0.1/a", "filePath": "a", "blobPrefix": "b"}]},
         {"outputFiles": [{"filePattern": "*.txt", "uploadOptions": {"uploadCondition": "taskcompletion"}}]},
     ],
 )
@@ -335,6 +336,14 @@ def test_task_with_incomplete_files_is_refused(client: BatchClient, job: str, fi
     with pytest.raises(HttpResponseError) as refusal:
         client.create_task(job, {"id": "task", "commandLine": "/bin/true", **files})
     assert refusal.value.status_code == 400
+
+
+def test_task_that_depends_on_too_many_is_refused(client: BatchClient) -> None:
+    client.create_job({"id": "depending", "poolInfo": {"poolId": "nowhere"}, "usesTaskDependencies": True})
+    ids = [f"{number:064}" for number in range(1001)]
+    client.create_task("depending", _task("many", depends_on=batch.BatchTaskDependencies(task_ids=ids[:1000])))
+    with _refused(400, "TaskDependencyListTooLong"):
+        client.create_task("depending", _task("more", depends_on=batch.BatchTaskDependencies(task_ids=ids)))
 
 
 def test_job_whose_manager_is_refused_is_not_made(client: BatchClient) -> None:

@@ -35,6 +35,11 @@ _TASK_REFUSED = (
     "multiInstanceSettings", "containerSettings", "applicationPackageReferences", "authenticationTokenSettings",
 )  # fmt: skip
 
+_LONGEST_DEPENDENCIES = 64_000
+"""Characters of all ids that a task depends on.
+
+https://learn.microsoft.com/dotnet/api/azure.compute.batch.batchtaskdependencies
+"""
 _SOURCES = ("autoStorageContainerName", "storageContainerUrl", "httpUrl")
 _CONDITIONS = ("tasksuccess", "taskfailure", "taskcompletion")
 _AUTO_USER = {"autoUser": {"scope": "pool", "elevationLevel": "nonadmin"}}
@@ -168,6 +173,8 @@ def _check_task_values(job: Document, body: Document) -> None:
             "TaskDependenciesNotSpecifiedOnJob",
             "The specified task has dependencies, but the job does not use task dependencies.",
         )
+    if sum(map(len, (body.get("dependsOn") or {}).get("taskIds") or ())) > _LONGEST_DEPENDENCIES:
+        raise ApiError(400, "TaskDependencyListTooLong", "The list of task ids that the task depends on is too long.")
     _check_files(body)
     for options in exit_options(body.get("exitConditions") or {}):
         if "jobAction" in options and job["onTaskFailure"] == "noaction":
@@ -182,6 +189,8 @@ def _check_files(body: Document) -> None:
             raise invalid_property("resourceFiles", sources, f"Exactly one of {', '.join(_SOURCES)} must be given.")
         if sources == ["httpUrl"] and not file.get("filePath"):
             raise missing_property("filePath")
+        if sources == ["httpUrl"] and file.get("blobPrefix"):
+            raise invalid_property("blobPrefix", file["blobPrefix"], "It is for containers alone.")
     for file in body.get("outputFiles") or ():
         container = (file.get("destination") or {}).get("container") or {}
         condition = (file.get("uploadOptions") or {}).get("uploadCondition")
