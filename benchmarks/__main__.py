@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import fair_use, harvesting, million, paging, runs, shards, submitting
+from benchmarks import fair_use, harvesting, listing, million, paging, runs, shards, submitting
 from benchmarks.results import Result, json_lines, print_table
 from benchmarks.stand_in import local_azure, variables
 from flows.console import err, guarded
@@ -44,6 +44,7 @@ SUBJECTS: dict[str, Callable[[Path], list[Result]]] = {
     "runs": whole_runs,
     "harvesting": harvesting.measure,
     "submitting": submitting.measure,
+    "listing": listing.measure,
     "fair_use": fair_use.measure,
     "shards": shards.measure,
     "million": million.measure,

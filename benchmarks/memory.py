@@ -1,4 +1,4 @@
-"""Peak memory of processes, read from /proc while they run."""
+"""Memory of processes, read from /proc while they run."""
 
 import os
 import threading
@@ -35,6 +35,12 @@ def peaks(kinds: Mapping[str, str]) -> Iterator[dict[str, float]]:
     finally:
         ended.set()
         watching.join()
+
+
+def megabytes_now(part: str) -> float:
+    """Megabytes that the processes below this one have now, whose command line has this part."""
+    seen = map(_seen, _descendants(os.getpid()))
+    return sum(megabytes for command, megabytes in seen if part in command)
 
 
 def _descendants(process: int) -> Iterator[int]:

@@ -9,7 +9,8 @@ class Clock:
 
     With `instant`, whatever the service would wait for on its own account (a long-running
     operation, a role assignment to spread, an autoscale interval, a node to boot) is over at
-    once. Expiry of tokens, SAS and leases is always judged by the real time, which clients share.
+    once. What expires (wall clocks, retention times, tokens, SAS, leases) always does so by the real time,
+    which clients share.
     """
 
     def __init__(self, *, instant: bool = False) -> None:

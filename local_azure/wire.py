@@ -50,11 +50,13 @@ def route(method: str, path: str, handler: Handler) -> Route:
 def application(service: str, routes: Sequence[BaseRoute], render: ErrorRenderer) -> Starlette:
     """A service: its routes, and its envelope for errors.
 
-    A request that no route takes is answered with a logged 501, never with a soft success.
+    What is not imitated, a route or a part of a body, is answered with a logged 501, never with a soft success.
     """
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)  # noqa: S101  # registered for this class alone
+        if error.status == 501:
+            logger.warning("%s: %s %s: %s", service, request.method, request.url.path, error.message)
         return render(request, error)
 
     async def unrouted(request: Request, error: Exception) -> Response:

@@ -202,5 +202,5 @@ def test_deleted_group_is_gone(quickstart: Quickstart) -> None:
 def test_nodes_have_the_az_of_whoever_starts_the_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(tmp_path, "az", 'echo "az $1"')
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    program = build(tmp_path / "image") / "az"
+    program = build(tmp_path / "image").programs / "az"
     assert subprocess.run([program, "a  b"], capture_output=True, text=True, check=True).stdout == "az a  b\n"

@@ -78,12 +78,10 @@ def test_the_automation_that_operations_shows_is_one_that_prefect_takes() -> Non
     assert automation.trigger.expect == {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
 
 
-def promised() -> list[str]:
-    """`file` or `file::test` of every promise in the page about reliability."""
-    page = (ROOT / "docs" / "reliability.md").read_text()
-    named = [
-        cell for row in re.findall(r"^\| .+ \| (.+) \|$", page, re.MULTILINE) for cell in re.findall(r"`(.+?)`", row)
-    ]
+def promised(page: str) -> list[str]:
+    """`file` or `file::test` of every promise in a page of the documentation."""
+    rows = re.findall(r"^\| .+ \| (.+) \|$", (ROOT / "docs" / page).read_text(), re.MULTILINE)
+    named = [cell for row in rows for cell in re.findall(r"`(.+?)`", row)]
     files = [name for name in named if name.startswith(("test_", "::"))]
     last = ""
     found = []
@@ -93,8 +91,24 @@ def promised() -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("promise", promised())
+@pytest.mark.parametrize("promise", sorted({*promised("reliability.md"), *promised("local-azure.md")}))
 def test_a_promise_names_a_test_that_there_is(promise: str) -> None:
     file, _, name = promise.partition("::")
     text = (ROOT / "tests" / file).read_text()
     assert not name or f"def {name}(" in text
+
+
+def batch_promises() -> list[tuple[str, str, str]]:
+    """Rows of the table of Batch's semantics: promise, page, tests."""
+    page = (ROOT / "docs" / "local-azure.md").read_text()
+    table = page.partition("\n## Batch, promise by promise\n")[2].partition("\n### ")[0]
+    return re.findall(r"^\| (?!promise|---)([^|]+) \| ([^|]*) \| ([^|]*) \|$", table, re.MULTILINE)
+
+
+def test_every_promise_about_batch_has_a_test_and_what_follows_azure_its_page() -> None:
+    promises = batch_promises()
+    assert len(promises) > 40
+    of_azure = [what for what, page, tests in promises if not page and not what.startswith("**")]
+    assert [what for what, _, tests in promises if "test_" not in tests and not what.startswith("**")] == []
+    assert all(page.count("(https://learn.microsoft.com/") == 1 for _, page, _ in promises if page)
+    assert len(of_azure) == 3, "only what stands beside Azure's documentation has no page of it"

@@ -1,7 +1,6 @@
 """local_azure's Batch data plane, through the real SDKs."""
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -148,6 +147,19 @@ def test_property_that_the_service_does_not_know_is_refused(azure: dict[str, str
 def test_numbers_written_as_text_are_understood(client: BatchClient, endpoint: str, job: str) -> None:
     assert _raw("PATCH", f"{endpoint}/jobs/{job}", json={"priority": "3"}).status_code == 200
     assert client.get_job(job).priority == 3
+
+
+@pytest.mark.parametrize(
+    ("version", "code"),
+    [("", "MissingRequiredQueryParameter"), ("?api-version=soon", "UnsupportedRequestVersion")],
+)
+def test_request_without_a_version_of_the_service_is_refused(
+    azure: dict[str, str], endpoint: str, version: str, code: str
+) -> None:
+    with ManagedIdentityCredential() as credential:
+        headers = {"Authorization": f"Bearer {credential.get_token(_BATCH_SCOPE).token}"}
+    answer = requests.get(f"{endpoint}/jobs{version}", headers=headers, timeout=10)
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
 
 
 def test_unknown_route_is_answered_501(azure: dict[str, str], endpoint: str) -> None:
@@ -316,6 +328,7 @@ def test_dependencies_need_a_job_that_uses_them(client: BatchClient, job: str) -
         {"resourceFiles": [{"filePath": "a.py"}]},
         {"resourceFiles": [{"httpUrl": "https://127.0.0.1/a", "storageContainerUrl": "https://127.0.0.1/b"}]},
         {"resourceFiles": [{"httpUrl": "https://127.0.0.1/a"}]},
+        {"resourceFiles": [{"httpUrl": "https://127.0.0.1/a", "filePath": "a", "blobPrefix": "b"}]},
         {"outputFiles": [{"filePattern": "*.txt", "uploadOptions": {"uploadCondition": "taskcompletion"}}]},
     ],
 )
@@ -323,6 +336,14 @@ def test_task_with_incomplete_files_is_refused(client: BatchClient, job: str, fi
     with pytest.raises(HttpResponseError) as refusal:
         client.create_task(job, {"id": "task", "commandLine": "/bin/true", **files})
     assert refusal.value.status_code == 400
+
+
+def test_task_that_depends_on_too_many_is_refused(client: BatchClient) -> None:
+    client.create_job({"id": "depending", "poolInfo": {"poolId": "nowhere"}, "usesTaskDependencies": True})
+    ids = [f"{number:064}" for number in range(1001)]
+    client.create_task("depending", _task("many", depends_on=batch.BatchTaskDependencies(task_ids=ids[:1000])))
+    with _refused(400, "TaskDependencyListTooLong"):
+        client.create_task("depending", _task("more", depends_on=batch.BatchTaskDependencies(task_ids=ids)))
 
 
 def test_job_whose_manager_is_refused_is_not_made(client: BatchClient) -> None:
@@ -504,29 +525,80 @@ def test_jobs_tasks_and_clocks_outlive_a_restart(tmp_path: Path, monkeypatch: py
     [
         ("state eq 'active'", True),
         ("state ne 'active'", False),
-        ("not (priority lt 5)", True),
-        ("priority ge 5 and executionInfo/poolId eq 'p'", True),
+        ("id ge 'job' and executionInfo/poolId eq 'p'", True),
         ("id eq 'it''s'", False),
         ("creationTime lt datetime'2026-01-02T00:00:00Z'", True),
-        ("startswith(id, 'jo') or priority gt 100", True),
+        ("startswith(id, 'jo') or id gt 'z'", True),
+        ("(id eq 'x' or id eq 'job') and state ne 'completed'", True),
+        ("id eq 'job' or id eq 'x' and state eq 'completed'", True),
+        ("creationTime ge DateTime'2026-01-01T00:00:00Z'", True),
         ("executionInfo/endTime gt datetime'2026-01-01T00:00:00Z'", False),
+        ("executionInfo/endTime ne datetime'2026-01-01T00:00:00Z'", True),
     ],
 )
 def test_filters_mean_what_odata_says(text: str, matches: bool) -> None:
     document = {
         "id": "job",
         "state": "active",
-        "priority": 5,
         "creationTime": "2026-01-01T00:00:00.0000000Z",
         "executionInfo": {"poolId": "p"},
     }
-    assert parse_filter(text)(document) is matches
+    assert parse_filter(text, "jobs")(document) is matches
 
 
-@pytest.mark.parametrize("text", ["state eq", "eq 'a'", "state like 'a'", "(state eq 'a'", "state eq 'a' x"])
-def test_filter_that_can_not_be_understood_is_refused(azure: dict[str, str], endpoint: str, text: str) -> None:
-    answer = _raw("GET", f"{endpoint}/jobs", params={"$filter": text})
-    assert (answer.status_code, json.loads(answer.text)["code"]) == (400, "InvalidQueryParameterValue")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "state eq",
+        "eq 'a'",
+        "state like 'a'",
+        "(state eq 'a'",
+        "state eq 'a' x",
+        "not (state eq 'a')",
+        "creationTime gt datetime'yesterday'",
+        "creationTime gt '2026-01-01T00:00:00Z'",
+        "id eq 5",
+    ],
+)
+def test_filter_that_can_not_be_understood_is_refused(client: BatchClient, text: str) -> None:
+    with _refused(400, "InvalidQueryParameterValue"):
+        list(client.list_jobs(filter=text))
+
+
+@pytest.mark.parametrize(
+    ("listed", "text"),
+    [
+        ("jobs", "priority eq 5"),
+        ("jobs", "poolInfo/poolId eq 'p'"),
+        ("jobs", "state gt 'active'"),
+        ("tasks", "displayName eq 'x'"),
+        ("tasks", "startswith(state, 'a')"),
+        ("pools", "currentDedicatedNodes gt 0"),
+        ("pool_node_counts", "startswith(poolId, 'a')"),
+        ("supported_images", "verificationType gt 'a'"),
+    ],
+)
+def test_filter_by_what_the_service_does_not_filter_by_is_refused(
+    client: BatchClient, job: str, listed: str, text: str
+) -> None:
+    where = [job] if listed == "tasks" else []
+    with _refused(400, "InvalidQueryParameterValue"):
+        list(getattr(client, f"list_{listed}")(*where, filter=text))
+
+
+def test_only_statistics_can_be_expanded(client: BatchClient, job: str) -> None:
+    assert job in [found.id for found in client.list_jobs(expand=["stats"])]
+    assert client.get_job(job, expand=["stats"]).id == job
+    with _refused(400, "InvalidQueryParameterValue"):
+        list(client.list_tasks(job, expand=["executionInfo"]))
+
+
+@pytest.mark.parametrize("most", ["0", "1001"])
+def test_page_of_another_size_than_the_service_gives_is_refused(
+    azure: dict[str, str], endpoint: str, most: str
+) -> None:
+    answer = _raw("GET", f"{endpoint}/jobs", params={"maxresults": most})
+    assert (answer.status_code, answer.json()["code"]) == (400, "OutOfRangeQueryParameterValue")
 
 
 @pytest.mark.parametrize(

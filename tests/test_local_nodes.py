@@ -15,6 +15,7 @@ from conftest import read_env_file, running_azure
 from local_pools import GROUP, Batch, batch_account, fixed, until, user_identity
 from storage_accounts import DATA_CONTRIBUTOR, create_account
 
+ADMIN = {"autoUser": {"scope": "Pool", "elevationLevel": "Admin"}}
 READER = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
 
 Start = Callable[..., dict[str, str]]
@@ -166,7 +167,7 @@ def test_start_task_installs_nothing_on_this_machine(batch: Batch) -> None:
     line = (
         'sudo -E apt-get install -y jq && python3 -m venv v && v/bin/pip install x && v/bin/python -c "import requests"'
     )
-    pool = batch.pool(startTask={"commandLine": f"/bin/bash -ec '{line}'"})
+    pool = batch.pool(startTask={"commandLine": f"/bin/bash -ec '{line}'", "userIdentity": ADMIN})
     node = batch.nodes(pool, 1)[0]
     assert node.start_task_info is not None
     assert node.start_task_info.exit_code == 0

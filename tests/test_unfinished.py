@@ -20,7 +20,7 @@ EARLIER, LATER = datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzin
 
 @pytest.fixture(scope="module")
 def provisioned(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Iterator[Site]:
-    with running_site(tmp_path_factory.mktemp("unfinished")) as site:
+    with running_site(tmp_path_factory.mktemp("unfinished"), "--clock", "instant") as site:
         site.provision()
         yield site
 

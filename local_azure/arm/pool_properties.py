@@ -17,7 +17,7 @@ from local_azure.batch.durations import parse_duration
 from local_azure.batch.images import IMAGES
 from local_azure.cloud import Cloud
 from local_azure.identity.tokens import Principal
-from local_azure.nodes.autoscale import check_formula
+from local_azure.nodes.autoscale import LONGEST_FORMULA, check_formula
 from local_azure.store import Document
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -37,9 +37,6 @@ FIXED = (
 CHANGEABLE = ("scaleSettings", "startTask", "metadata", "applicationPackages", "targetNodeCommunicationMode")
 """Properties that PATCH replaces, each as a whole."""
 
-_MOST_SLOTS = 256
-_MOST_SLOTS_PER_CORE = 4
-_LONGEST_FORMULA = 8192
 _SHORTEST_INTERVAL, _LONGEST_INTERVAL = timedelta(minutes=5), timedelta(hours=168)
 _START_TASK_DEFAULTS = {
     "maxTaskRetryCount": 0,
@@ -56,10 +53,11 @@ def new_properties(sent: Document) -> Document:
     if size is None:
         raise invalid_value("properties.vmSize", sent["vmSize"], "The specified VM size is not known in this region.")
     slots = sent.get("taskSlotsPerNode") or 1
-    most = min(_MOST_SLOTS, _MOST_SLOTS_PER_CORE * size.cores)
-    if not 1 <= slots <= most:
+    if not 1 <= slots <= size.most_task_slots:
         raise invalid_value(
-            "properties.taskSlotsPerNode", slots, f"It must be between 1 and {most} for the size {size.name}."
+            "properties.taskSlotsPerNode",
+            slots,
+            f"It must be between 1 and {size.most_task_slots} for the size {size.name}.",
         )
     properties = with_defaults(
         {key: value for key, value in sent.items() if key in FIXED and key != "deploymentConfiguration"},
@@ -165,9 +163,7 @@ def _auto_scale(sent: Document) -> Document:
     formula = str(sent.get("formula") or "")
     if not formula:
         raise missing_property(f"{path}.formula")
-    fault = (
-        f"It is longer than {_LONGEST_FORMULA} bytes." if len(formula) > _LONGEST_FORMULA else check_formula(formula)
-    )
+    fault = f"It is longer than {LONGEST_FORMULA} bytes." if len(formula) > LONGEST_FORMULA else check_formula(formula)
     if fault:
         raise invalid_value(f"{path}.formula", formula, fault)
     interval = sent.get("evaluationInterval") or "PT15M"

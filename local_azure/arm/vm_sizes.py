@@ -5,6 +5,9 @@ https://learn.microsoft.com/azure/virtual-machines/sizes/overview; a choice of c
 
 from dataclasses import dataclass
 
+_MOST_SLOTS = 256
+_MOST_SLOTS_PER_CORE = 4
+
 
 @dataclass(frozen=True)
 class VmSize:
@@ -15,6 +18,11 @@ class VmSize:
     """As quotas name it, such as `standardDSv3Family`."""
     cores: int
     memory_gib: float
+
+    @property
+    def most_task_slots(self) -> int:
+        """Four for each core, and no more than 256 (https://learn.microsoft.com/azure/batch/batch-parallel-node-tasks)."""
+        return min(_MOST_SLOTS, _MOST_SLOTS_PER_CORE * self.cores)
 
 
 _FAMILIES = {

@@ -2,8 +2,8 @@
 
 https://learn.microsoft.com/rest/api/batchservice. An account's root is `<batch root>/<account>`.
 
-Differences from Batch: no job schedules, applications, certificates, node users or remote logins, no
-automatic pools, no statistics; api-versions are not told apart. Each module lists its own.
+Differences from Batch: what is not imitated is a logged 501, and docs/local-azure.md lists it; api-versions are
+not told apart. Each module lists its own.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ from local_azure.batch import node_routes as nodes
 from local_azure.batch import pool_routes as pools
 from local_azure.batch import task_routes as tasks
 from local_azure.batch.authentication import authorize, find_account
-from local_azure.batch.protocol import Call, render_error
+from local_azure.batch.protocol import Call, render_error, require_version
 from local_azure.cloud import Cloud
 from local_azure.wire import application, route
 
@@ -71,6 +71,7 @@ _ROUTES: tuple[tuple[str, str, str, _Handler], ...] = (
     ("GET", "/pools/{pool}/nodes/{node}/files", f"{_POOLS}/read", files.list_node_files),
     ("HEAD", "/pools/{pool}/nodes/{node}/files/{file:path}", f"{_POOLS}/read", files.node_file),
     ("GET", "/pools/{pool}/nodes/{node}/files/{file:path}", f"{_POOLS}/read", files.node_file),
+    ("DELETE", "/pools/{pool}/nodes/{node}/files/{file:path}", f"{_POOLS}/write", files.delete_node_file),
     ("GET", "/nodecounts", f"{_POOLS}/read", nodes.node_counts),
     ("GET", "/supportedimages", f"{_POOLS}/read", nodes.supported_images),
 )
@@ -88,6 +89,7 @@ def _guarded(cloud: Cloud, method: str, path: str, operation: str, handler: _Han
     """A route behind its account and the caller's right to the operation."""
 
     async def endpoint(request: Request) -> Response:
+        require_version(request)
         account = find_account(cloud, request.path_params["account"])
         authorize(cloud, request, account, operation)
         return await handler(Call(cloud, account, request))

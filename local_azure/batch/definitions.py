@@ -1,7 +1,8 @@
 """From what a client sends to the job and task documents that are kept: checks and defaults.
 
 https://learn.microsoft.com/rest/api/batchservice/job/add and `…/task/add`. Difference: an automatic
-pool (`autoPoolSpecification`), job preparation and release tasks, and multi-instance tasks are refused.
+pool (`autoPoolSpecification`), job preparation and release tasks, multi-instance and container tasks, application
+packages and authentication tokens are refused.
 """
 
 import re
@@ -26,9 +27,19 @@ TASK_PROPERTIES = frozenset({
     "environmentSettings", "affinityInfo", "constraints", "requiredSlots", "userIdentity", "multiInstanceSettings",
     "dependsOn", "applicationPackageReferences", "authenticationTokenSettings",
 })  # fmt: skip
+MANAGER_PROPERTIES = TASK_PROPERTIES - {"affinityInfo", "dependsOn", "exitConditions", "multiInstanceSettings"} | {
+    "allowLowPriorityNode", "killJobOnCompletion", "runExclusive",
+}  # fmt: skip
 _JOB_REFUSED = ("jobPreparationTask", "jobReleaseTask")
-_TASK_REFUSED = ("multiInstanceSettings", "containerSettings", "applicationPackageReferences")
+_TASK_REFUSED = (
+    "multiInstanceSettings", "containerSettings", "applicationPackageReferences", "authenticationTokenSettings",
+)  # fmt: skip
 
+_LONGEST_DEPENDENCIES = 64_000
+"""Characters of all ids that a task depends on.
+
+https://learn.microsoft.com/dotnet/api/azure.compute.batch.batchtaskdependencies
+"""
 _SOURCES = ("autoStorageContainerName", "storageContainerUrl", "httpUrl")
 _CONDITIONS = ("tasksuccess", "taskfailure", "taskcompletion")
 _AUTO_USER = {"autoUser": {"scope": "pool", "elevationLevel": "nonadmin"}}
@@ -67,6 +78,7 @@ def new_job(account: str, body: Document) -> Document:
 
 
 def _manager(body: Document, job: Document) -> Document:
+    body = known_properties(body, MANAGER_PROPERTIES, _TASK_REFUSED)
     check_id(body.get("id"))
     if not body.get("commandLine"):
         raise missing_property("commandLine")
@@ -92,7 +104,7 @@ def new_task(job: Document, body: Document) -> Document:
         "commandLine": body["commandLine"],
         **_taken(body, "resourceFiles", "outputFiles", "environmentSettings", "affinityInfo", "exitConditions"),
         "userIdentity": body.get("userIdentity", _AUTO_USER),
-        **_taken(body, "dependsOn", "authenticationTokenSettings"),
+        **_taken(body, "dependsOn"),
         "constraints": task_constraints(body.get("constraints"), job),
         "requiredSlots": body.get("requiredSlots", 1),
         "executionInfo": {"retryCount": 0, "requeueCount": 0},
@@ -144,6 +156,9 @@ def check_job_values(job: Document) -> None:
     for name, choices in _CHOICES.items():
         if job[name] not in choices:
             raise invalid_property(name, job[name], f"The value must be one of {', '.join(choices)}.")
+    most = job["maxParallelTasks"]
+    if not isinstance(most, int) or (most != -1 and most < 1):
+        raise invalid_property("maxParallelTasks", most, "The value must be -1 or greater than 0.")
     if not isinstance(job["priority"], int) or not -1000 <= job["priority"] <= 1000:
         raise invalid_property("priority", job["priority"], "The value must be between -1000 and 1000.")
 
@@ -158,6 +173,8 @@ def _check_task_values(job: Document, body: Document) -> None:
             "TaskDependenciesNotSpecifiedOnJob",
             "The specified task has dependencies, but the job does not use task dependencies.",
         )
+    if sum(map(len, (body.get("dependsOn") or {}).get("taskIds") or ())) > _LONGEST_DEPENDENCIES:
+        raise ApiError(400, "TaskDependencyListTooLong", "The list of task ids that the task depends on is too long.")
     _check_files(body)
     for options in exit_options(body.get("exitConditions") or {}):
         if "jobAction" in options and job["onTaskFailure"] == "noaction":
@@ -172,6 +189,8 @@ def _check_files(body: Document) -> None:
             raise invalid_property("resourceFiles", sources, f"Exactly one of {', '.join(_SOURCES)} must be given.")
         if sources == ["httpUrl"] and not file.get("filePath"):
             raise missing_property("filePath")
+        if sources == ["httpUrl"] and file.get("blobPrefix"):
+            raise invalid_property("blobPrefix", file["blobPrefix"], "It is for containers alone.")
     for file in body.get("outputFiles") or ():
         container = (file.get("destination") or {}).get("container") or {}
         condition = (file.get("uploadOptions") or {}).get("uploadCondition")

@@ -43,8 +43,18 @@ async def node_file(call: Call) -> Response:
 
 
 async def delete_task_file(call: Call) -> Response:
-    """DELETE /jobs/{job}/tasks/{task}/files/{file}; a folder that is not empty takes `recursive`."""
-    path = _inside(_task_folder(call), call.path["file"])
+    """DELETE /jobs/{job}/tasks/{task}/files/{file}."""
+    return _deleted(call, _task_folder(call))
+
+
+async def delete_node_file(call: Call) -> Response:
+    """DELETE /pools/{pool}/nodes/{node}/files/{file}."""
+    return _deleted(call, _node_folder(call))
+
+
+def _deleted(call: Call, folder: Path) -> Response:
+    """The answer when a file is gone, or a folder; one that is not empty takes `recursive`."""
+    path = _inside(folder, call.path["file"])
     if not path.is_dir():
         path.unlink()
     elif call.request.query_params.get("recursive", "").lower() == "true":
@@ -69,7 +79,7 @@ def _task_folder(call: Call) -> Path:
     if folder is None:
         raise ApiError(404, "NodeNotFound", "The specified node does not exist.")
     if not folder.is_dir():
-        raise ApiError(409, "TaskFilesCleanedup", "The files of the specified task are cleaned up.")
+        raise ApiError(409, "TaskFilesUnavailable", "The files of the specified task are unavailable.")
     return folder
 
 

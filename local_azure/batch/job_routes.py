@@ -1,5 +1,7 @@
 """Handlers of `/jobs`: https://learn.microsoft.com/rest/api/batchservice/job."""
 
+from functools import partial
+
 from starlette.responses import Response
 
 from local_azure.batch.definitions import JOB_PROPERTIES, check_job_values, job_constraints, known_properties, pool_info
@@ -11,8 +13,8 @@ from local_azure.errors import ApiError
 from local_azure.store import Document
 
 _PATCHABLE = frozenset({
-    "priority", "maxParallelTasks", "allowTaskPreemption", "onAllTasksComplete", "onTaskFailure", "constraints",
-    "poolInfo", "metadata", "networkConfiguration",
+    "priority", "maxParallelTasks", "allowTaskPreemption", "onAllTasksComplete", "constraints", "poolInfo", "metadata",
+    "networkConfiguration",
 })  # fmt: skip
 _REPLACEMENT_DEFAULTS = {
     "priority": 0,
@@ -49,7 +51,7 @@ async def create_job(call: Call) -> Response:
 
 async def list_jobs(call: Call) -> Response:
     """GET /jobs."""
-    return call.many("jobs", (answered(call, job) for job in call.cloud.jobs.of_account(call.name)))
+    return call.many("jobs", call.cloud.jobs.of_account(call.name), partial(answered, call))
 
 
 async def get_job(call: Call) -> Response:

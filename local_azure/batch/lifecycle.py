@@ -159,6 +159,7 @@ class JobLifecycle:
         if failure:
             info["failureInfo"] = failure
         self.tasks.move(task, "completed", {"executionInfo": info}, stamp="endTime")
+        self._cloud.nodes.task_completed(task)
         job = self.find(task["_account"], task["_job"])
         if job["state"] not in JOB_REFUSALS:
             self._consequences(job, task)

@@ -13,10 +13,12 @@ from local_azure.batch.lifecycle import job_key
 from local_azure.batch.pool_routes import find_pool, require_steady
 from local_azure.batch.protocol import Call
 from local_azure.batch.refusals import invalid_property, missing_property
+from local_azure.batch.scaling import DEALLOCATION_OPTIONS, check_resize, deallocation_option
 from local_azure.errors import ApiError
 from local_azure.store import Document
 
 MOST_REMOVED = 100
+_REBOOTABLE = ("idle", "running")
 
 _COUNTED = {
     "creating": "creating",
@@ -69,22 +71,35 @@ async def get_node(call: Call) -> Response:
 
 
 async def reboot_node(call: Call) -> Response:
-    """POST /pools/{pool}/nodes/{node}/reboot."""
+    """POST /pools/{pool}/nodes/{node}/reboot: `nodeRebootOption` says what becomes of running tasks.
+
+    https://learn.microsoft.com/rest/api/batchservice/nodes/reboot-node
+    """
+    body = await call.body() if await call.request.body() else {}
+    option = body.get("nodeRebootOption") or "requeue"
+    if option not in DEALLOCATION_OPTIONS:
+        raise invalid_property(
+            "nodeRebootOption", option, f"The value must be one of {', '.join(DEALLOCATION_OPTIONS)}."
+        )
     node = find_node(call)
-    call.cloud.jobs.in_background(call.cloud.nodes.reboot(call.name, call.path["pool"], node["id"]))
+    if node["state"] not in _REBOOTABLE:
+        raise ApiError(409, "OperationNotValidOnNode", "The specified operation is not valid on the node.")
+    call.cloud.nodes.reboot(call.name, call.path["pool"], node["id"], option)
     return call.done(202)
 
 
 async def remove_nodes(call: Call) -> Response:
     """POST /pools/{pool}/removenodes."""
-    ids = (await call.body()).get("nodeList")
+    body = await call.body()
+    ids = body.get("nodeList")
     if not ids:
         raise missing_property("nodeList")
     if len(ids) > MOST_REMOVED:
         raise invalid_property("nodeList", len(ids), f"At most {MOST_REMOVED} nodes can be removed at once.")
+    check_resize(body)
     pool = find_pool(call)
     require_steady(pool)
-    call.cloud.jobs.in_background(call.cloud.nodes.remove(call.name, pool["name"], ids))
+    call.cloud.nodes.remove(call.name, pool["name"], ids, deallocation_option(body))
     return call.done(202)
 
 

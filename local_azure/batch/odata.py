@@ -1,19 +1,23 @@
 """What lists understand: `$filter`, `$select`, `maxresults` and the skip token.
 
-https://learn.microsoft.com/rest/api/batchservice/odata-filters-in-batch. The filter has comparisons of
-properties with text, numbers, booleans and `datetime'…'`, `startswith`, `and`, `or`, `not` and parentheses.
-`$expand` is accepted; the only thing that could be expanded are statistics, which the service no longer keeps.
+https://learn.microsoft.com/rest/api/batchservice/odata-filters-in-batch. The filter has comparisons of the
+properties in `filterable` with text, numbers, booleans and `datetime'…'`, `startswith`, `and`, `or` and parentheses.
+`$expand` takes `stats`, the only thing that could be expanded, and which this service does not keep.
+
+Difference from Batch: what `$select` names and is not there is passed over; no page says what the service does.
 """
 
 import operator
 import re
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from starlette.requests import Request
 
-from local_azure.batch.refusals import invalid_query
+from local_azure.batch.filterable import FILTERABLE, Filterable
+from local_azure.batch.refusals import invalid_query, out_of_range
 from local_azure.clock import parse_time
 from local_azure.store import Document
 
@@ -22,7 +26,7 @@ LARGEST_PAGE = 1000
 Predicate = Callable[[Document], bool]
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<date>datetime(?:offset)?'[^']*')|(?P<text>'(?:[^']|'')*')|(?P<number>-?\d+(?:\.\d+)?)(?![\w-])"
+    r"\s*(?:(?P<date>(?i:datetime(?:offset)?)'[^']*')|(?P<text>'(?:[^']|'')*')|(?P<number>-?\d+(?:\.\d+)?)(?![\w-])"
     r"|(?P<word>[\w/]+)|(?P<mark>[(),]))"
 )
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -36,17 +40,23 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 class Listing:
-    """The OData part of one request's query."""
+    """The OData part of the query of one request for documents of some `kind`."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, kind: str) -> None:
         query = request.query_params
-        self._filter = parse_filter(query["$filter"]) if query.get("$filter") else None
+        self._filter = parse_filter(query["$filter"], kind) if query.get("$filter") else None
+        if query.get("$expand", "stats") != "stats":
+            raise invalid_query("$expand", query["$expand"], "Only stats can be expanded.")
         self._select = [name.strip() for name in query.get("$select", "").split(",") if name.strip()]
-        self._skip = _whole(query.get("$skiptoken", "0"), "$skiptoken", 0)
-        self._most = _whole(query.get("maxresults", str(LARGEST_PAGE)), "maxresults", 1)
+        self._skip = _whole(query.get("$skiptoken", "0"), "$skiptoken")
+        self._most = _whole(query.get("maxresults", str(LARGEST_PAGE)), "maxresults")
+        if not 1 <= self._most <= LARGEST_PAGE:
+            raise out_of_range("maxresults", self._most, 1, LARGEST_PAGE)
 
-    def page(self, documents: Iterable[Document]) -> tuple[list[Document], str]:
-        """This page of what the filter lets through, and the token of the next; empty if there is none.
+    def page(
+        self, documents: Iterable[Document], answered: Callable[[Document], Document]
+    ) -> tuple[list[Document], str]:
+        """This page of what the filter lets through, as it is answered; and the token of the next, if there is one.
 
         The token counts all documents, not those that match: what matches changes while a client pages.
         """
@@ -55,7 +65,7 @@ class Listing:
             if self._filter is None or self._filter(document):
                 if len(found) == self._most:
                     return found, str(position)
-                found.append(self.select(document))
+                found.append(self.select(answered(document)))
         return found, ""
 
     def select(self, document: Document) -> Document:
@@ -65,26 +75,27 @@ class Listing:
         return {name: value for name, value in document.items() if name in self._select}
 
 
-def _whole(text: str, name: str, least: int) -> int:
-    if not text.isdigit() or not least <= int(text) or (name == "maxresults" and int(text) > LARGEST_PAGE):
-        raise invalid_query(name, text, f"The value must be between {least} and {LARGEST_PAGE}.")
+def _whole(text: str, name: str) -> int:
+    if not text.isdigit():
+        raise invalid_query(name, text, "The value must be a whole number.")
     return int(text)
 
 
-def parse_filter(text: str) -> Predicate:
-    """The predicate that an OData filter states.
+def parse_filter(text: str, kind: str) -> Predicate:
+    """The predicate that an OData filter of documents of this kind states.
 
     Raises:
         ApiError: 400, it can't be understood.
     """
-    return _Parser(text).whole()
+    return _Parser(text, FILTERABLE[kind]).whole()
 
 
 class _Parser:
     """Recursive descent; `or` binds loosest."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, filterable: dict[str, Filterable]) -> None:
         self._text = text
+        self._filterable = filterable
         self._tokens: list[tuple[str, str]] = []
         position = 0
         while position < len(text.rstrip()):
@@ -114,51 +125,57 @@ class _Parser:
         return lambda document: all(part(document) for part in parts)
 
     def _term(self) -> Predicate:
-        if self._take("not"):
-            negated = self._term()
-            return lambda document: not negated(document)
         if self._take("("):
             inside = self._either()
             self._expect(")")
             return inside
         if self._take("startswith"):
-            self._expect("(")
-            path = self._next("word")
-            self._expect(",")
-            prefix = str(self._value())
-            self._expect(")")
-            return lambda document: str(_property(document, path) or "").startswith(prefix)
+            return self._start()
         return self._comparison()
+
+    def _start(self) -> Predicate:
+        self._expect("(")
+        path = self._next("word")
+        self._expect(",")
+        prefix = str(self._value(path, "startswith"))
+        self._expect(")")
+        return lambda document: str(_property(document, path) or "").startswith(prefix)
 
     def _comparison(self) -> Predicate:
         path, sign = self._next("word"), self._next("word")
-        if sign not in _COMPARISONS:
-            raise self._refusal()
-        compare, wanted = _COMPARISONS[sign], self._value()
+        wanted = self._value(path, sign)
+        compare = _COMPARISONS[sign]
 
         def holds(document: Document) -> bool:
             found = _property(document, path)
             if found is None:
                 return sign == "ne"
-            try:
-                return compare(found if isinstance(wanted, str | bool | float) else parse_time(found), wanted)
-            except (TypeError, ValueError) as error:
-                raise self._refusal() from error
+            return compare(parse_time(found) if isinstance(wanted, datetime) else found, wanted)
 
         return holds
 
-    def _value(self) -> Any:
-        kind, token = self._tokens.pop(0) if self._tokens else ("", "")
-        match kind:
+    def _value(self, path: str, sign: str) -> str | float | bool | datetime:
+        """What a property is compared with, if that property can be compared in this way."""
+        known = self._filterable.get(path)
+        if known is None or sign not in known.operators:
+            raise invalid_query("$filter", self._text, f"{path} can't be compared by {sign}.")
+        given = self._next(known.kind)
+        match known.kind:
             case "text":
-                return token[1:-1].replace("''", "'")
+                return given[1:-1].replace("''", "'")
             case "number":
-                return float(token)
+                return float(given)
             case "date":
-                return parse_time(token.split("'")[1])
-            case "word" if token in ("true", "false"):
-                return token.startswith("t")
-        raise self._refusal()
+                return self._time(given.split("'")[1])
+        if given not in ("true", "false"):
+            raise self._refusal()
+        return given == "true"
+
+    def _time(self, text: str) -> datetime:
+        try:
+            return parse_time(text)
+        except ValueError as error:
+            raise self._refusal() from error
 
     def _take(self, token: str) -> bool:
         if self._tokens and self._tokens[0][0] in ("word", "mark") and self._tokens[0][1] == token:

@@ -18,6 +18,7 @@ from local_azure.batch.pool_shape import (
 )
 from local_azure.batch.protocol import Call
 from local_azure.batch.refusals import invalid_property, missing_property
+from local_azure.batch.scaling import check_autoscale, check_new_pool, check_resize, deallocation_option
 from local_azure.batch.states import new_tag
 from local_azure.clock import ticks
 from local_azure.errors import ApiError
@@ -90,6 +91,7 @@ async def create_pool(call: Call) -> Response:
     for name in ("vmSize", "virtualMachineConfiguration"):
         if name not in body:
             raise missing_property(name)
+    check_new_pool(body)
     _check_image(body["virtualMachineConfiguration"])
     pools = call.cloud.store.table("pools")
     if job_key(call.name, body["id"]) in pools:
@@ -160,6 +162,8 @@ async def resize_pool(call: Call) -> Response:
     body = await call.body()
     if "targetDedicatedNodes" not in body and "targetLowPriorityNodes" not in body:
         raise missing_property("targetDedicatedNodes")
+    check_resize(body)
+    body["nodeDeallocationOption"] = deallocation_option(body)
     pool = _usable_pool(call)
     require_steady(pool)
     fixed = pool["properties"]["scaleSettings"].get("fixedScale")
@@ -192,6 +196,7 @@ async def enable_autoscale(call: Call) -> Response:
     before = pool["properties"]["scaleSettings"].get("autoScale") or {}
     if not body.get("autoScaleFormula") and not before:
         raise missing_property("autoScaleFormula")
+    check_autoscale({"autoScaleFormula": before.get("formula")} | body)
     if not before:
         require_steady(pool)
     known = {"autoScaleFormula": before.get("formula")}

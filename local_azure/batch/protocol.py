@@ -5,7 +5,8 @@ As recorded answers show, the ETag header has no quotes; conditions are understo
 """
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -38,6 +39,7 @@ _INTEGERS = {
     "targetLowPriorityNodes",
     "taskSlotsPerNode",
 }
+_VERSION = re.compile(r"20\d\d-\d\d-\d\d(\.\d+\.\d+)?")
 _CONDITION = "The condition specified using HTTP conditional header(s) is not met."
 
 
@@ -89,12 +91,20 @@ class Call:
         """200 with one document, reduced to what `$select` names; `tagged` lends its ETag."""
         metadata = {"odata.metadata": f"{self.url()}/$metadata#{kind}/@Element"}
         tagged = document if tagged is None else tagged
-        return self._answer(200, metadata | Listing(self.request).select(document), _tag(tagged))
+        return self._answer(200, metadata | Listing(self.request, kind).select(document), _tag(tagged))
 
-    def many(self, kind: str, documents: Iterable[Document]) -> Response:
-        """200 with one page of what `$filter` lets through."""
-        listing = Listing(self.request)
-        page, skip_token = listing.page(documents)
+    def many(
+        self, kind: str, documents: Iterable[Document], answered: Callable[[Document], Document] = lambda one: one
+    ) -> Response:
+        """200 with one page of what `$filter` lets through.
+
+        Args:
+            kind: the list's name in `odata.metadata`.
+            documents: all of them, with what can be filtered by.
+            answered: makes of one what is answered; costs nothing for those that are not on the page.
+        """
+        listing = Listing(self.request, kind)
+        page, skip_token = listing.page(documents, answered)
         body: Document = {"odata.metadata": f"{self.url()}/$metadata#{kind}", "value": page}
         if skip_token:
             query = self.request.url.remove_query_params("$skiptoken").include_query_params(
@@ -137,6 +147,24 @@ class Call:
 
     def _answer(self, status: int, body: Document | None, headers: dict[str, str] | None = None) -> Response:
         return answer(self.request, status, body, headers)
+
+
+def require_version(request: Request) -> None:
+    """Let a request pass that names a version of the service; which one makes no difference.
+
+    Raises:
+        ApiError: 400, it names none.
+    """
+    version = request.query_params.get("api-version")
+    if version is None:
+        raise DetailedError(
+            400,
+            "MissingRequiredQueryParameter",
+            "A required query parameter was not specified for this request.",
+            QueryParameterName="api-version",
+        )
+    if not _VERSION.fullmatch(version):
+        raise ApiError(400, "UnsupportedRequestVersion", "The specified request version is not supported.")
 
 
 def answer(request: Request, status: int, body: Document | None, headers: dict[str, str] | None = None) -> Response:

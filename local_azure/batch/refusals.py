@@ -50,3 +50,16 @@ def invalid_query(name: str, value: object, reason: str) -> DetailedError:
         QueryParameterValue=value,
         Reason=reason,
     )
+
+
+def out_of_range(name: str, value: object, least: int, most: int) -> DetailedError:
+    """400: a query parameter is a number beyond what the service takes."""
+    return DetailedError(
+        400,
+        "OutOfRangeQueryParameterValue",
+        "A query parameter specified in the request URI is outside the permissible range.",
+        QueryParameterName=name,
+        QueryParameterValue=value,
+        MinimumAllowed=least,
+        MaximumAllowed=most,
+    )

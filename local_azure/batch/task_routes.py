@@ -4,6 +4,7 @@ Differences from Batch: no subtasks; the results of a collection come in the ord
 added is a `Success`, as recorded answers show; one that was refused has a status as documented, in small letters.
 """
 
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
@@ -85,7 +86,7 @@ async def list_tasks(call: Call) -> Response:
     """GET /jobs/{job}/tasks."""
     job = call.cloud.jobs.find(call.name, call.path["job"])
     tasks = call.cloud.jobs.tasks.of_job(job_key(call.name, job["id"]))
-    return call.many("tasks", (answered(call, task) for task in tasks))
+    return call.many("tasks", tasks, partial(answered, call))
 
 
 async def get_task(call: Call) -> Response:
@@ -101,6 +102,8 @@ async def replace_task(call: Call) -> Response:
     job, task = _open_job(call), find_task(call)
     call.check_conditions(task)
     call.cloud.jobs.tasks.change(task, {"constraints": task_constraints(given.get("constraints"), job)})
+    if task["state"] == "completed":
+        call.cloud.nodes.task_completed(task)
     return call.done(200, task)
 
 

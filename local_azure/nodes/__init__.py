@@ -39,6 +39,8 @@ class Nodes:
         for task in list(self._cloud.store.table("tasks").values()):
             if task["state"] in ON_A_NODE:
                 self._cloud.jobs.task_requeued(task)
+            elif task["state"] == "completed":
+                self.task_completed(task)
         self._host.spawn(self._keep_time())
         self.wake()
 
@@ -68,6 +70,12 @@ class Nodes:
         if node:
             await node.stop_task(task)
 
+    def task_completed(self, task: Document) -> None:
+        """Keep the folder of a task that has ended, if it has one, for its retention time."""
+        node = self._node_of(task)
+        if node:
+            node.retention.keep(task)
+
     def nodes(self, account: str, pool: str) -> list[Document]:
         """A pool's nodes as the data plane answers them."""
         known = self._pools.get(_key(account, pool))
@@ -88,15 +96,15 @@ class Nodes:
         node = self._find(account, pool, node_id)
         return node.place.root if node else None
 
-    async def reboot(self, account: str, pool: str, node_id: str) -> None:
-        """Restart a node; its tasks are requeued."""
+    def reboot(self, account: str, pool: str, node_id: str, option: str) -> None:
+        """Restart a node; `option` says what becomes of its tasks."""
         node = self._find(account, pool, node_id)
         if node:
-            await node.reboot()
+            node.reboot(option)
 
-    async def remove(self, account: str, pool: str, node_ids: list[str]) -> None:
-        """Take nodes out of a pool, which becomes smaller by them."""
-        self._open(account, pool).remove(node_ids)
+    def remove(self, account: str, pool: str, node_ids: list[str], option: str) -> None:
+        """Take nodes out of a pool, which becomes smaller by them; `option` says what becomes of their tasks."""
+        self._open(account, pool).remove(node_ids, option)
 
     def _open(self, account: str, pool: str) -> Pool:
         key = _key(account, pool)
@@ -123,6 +131,8 @@ class Nodes:
             await asyncio.sleep(_TICK_SECONDS)
             for pool in list(self._pools.values()):
                 pool.tick()
+                for node in pool.nodes.values():
+                    node.retention.sweep()
 
 
 def _key(account: str, pool: str) -> str:

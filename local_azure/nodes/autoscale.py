@@ -17,6 +17,8 @@ from local_azure.nodes.formula import Variables, evaluate, parse
 from local_azure.nodes.formula_values import FormulaError, Metric, Value, number
 from local_azure.store import Document
 
+LONGEST_FORMULA = 8192
+"""Characters of a formula."""
 SAMPLE_PERIOD = timedelta(seconds=5)
 _HISTORY = timedelta(hours=1)
 _SAMPLED = (

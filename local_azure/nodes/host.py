@@ -4,7 +4,6 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,7 +23,7 @@ class Host:
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
         self.folder = cloud.options.state / "nodes"
-        self.programs: Path = image.build(cloud.options.state / "image")
+        self.image = image.build(cloud.options.state / "image")
         self.launcher = Launcher()
         context = ssl.create_default_context(cafile=str(cloud.certificates.ca_file))
         self.http = httpx.AsyncClient(verify=context, trust_env=False, timeout=_TIMEOUT_SECONDS)

@@ -3,12 +3,11 @@
 https://learn.microsoft.com/azure/batch/nodes-and-pools
 
 Differences from Azure: a node boots in about a second; a preempted node is replaced by one with another
-id instead of coming back; `userIdentity` is accepted and everything runs as the user of the stand-in; no agent
+id instead of coming back; everything runs as the user of the stand-in, whatever `userIdentity` says; no agent
 runs on it, so its version is 0.0.0, and nothing can be reached from outside, so there is no `endpointConfiguration`.
 """
 
 import asyncio
-import itertools
 import shutil
 from collections import deque
 from collections.abc import Callable
@@ -21,14 +20,16 @@ from local_azure.nodes.files import Transfers
 from local_azure.nodes.host import Host
 from local_azure.nodes.identities import PoolIdentities
 from local_azure.nodes.place import Place, task_path
-from local_azure.nodes.work import Preparation, data_plane_start_task
+from local_azure.nodes.retention import Retention
+from local_azure.nodes.start_task import StartTask
+from local_azure.nodes.work import Preparation
 from local_azure.store import Document
 
 TRANSITIONS: dict[str, tuple[str, ...]] = {
     "creating": ("starting",),
     "starting": ("waitingforstarttask", "idle"),
     "waitingforstarttask": ("starttaskfailed", "idle"),
-    "starttaskfailed": ("rebooting",),
+    "starttaskfailed": (),
     "idle": ("running", "rebooting"),
     "running": ("idle", "rebooting"),
     "rebooting": ("starting",),
@@ -38,6 +39,8 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
 """What may follow each state; any node can leave its pool, or be preempted, at any time."""
 _LAST = ("leavingpool", "preempted")
 _SCHEDULABLE = ("idle", "running")
+_WAITING = ("taskcompletion", "retaineddata")
+"""What to do with running tasks, where that is to let them end."""
 _CREATION_SECONDS = 0.5
 _BOOT_SECONDS = 0.5
 _RECENT_TASKS = 10
@@ -73,15 +76,15 @@ class Node:
         self._allocated = str(facts["allocationTime"])
         self._since = ticks(self._cloud.clock.now())
         self._booted = ""
-        self._start_task: Document | None = None
-        self._start_info: Document | None = None
         self._running: dict[str, tuple[Document, asyncio.Task[None]]] = {}
         self._recent: deque[str] = deque(maxlen=_RECENT_TASKS)
         self._total = self._succeeded = 0
         identities = PoolIdentities(self._cloud, place.account, self._pool)
         self._door = self._cloud.imds.open(identities.principals())
+        self.retention = Retention(self._cloud, place)
         self._preparation = Preparation(host, place, self._door)
         self._execution = Execution(host, Transfers(host.http, identities), self.preempt)
+        self._start_task = StartTask(self._cloud, self._preparation, self._execution)
         place.create()
         self._vanishing = False
         self._booting = host.spawn(self._boot(_CREATION_SECONDS))
@@ -139,11 +142,17 @@ class Node:
         await asyncio.gather(handle, return_exceptions=True)
         return True
 
-    async def reboot(self) -> None:
-        """Stop everything, requeue the tasks, and start again with the start task."""
+    def reboot(self, option: str) -> None:
+        """Stop everything and start again with the start task; `nodeRebootOption` says what becomes of tasks."""
         self._move("rebooting")
-        self._requeue(await self._stop())
-        self._booting = self._host.spawn(self._boot(0))
+        self._host.spawn(self._restart(option))
+
+    async def _restart(self, option: str) -> None:
+        if option in _WAITING:
+            await self._finished()
+        self._part_with(await self._stop(), option)
+        if self.state == "rebooting":  # Not if it was taken away meanwhile.
+            self._booting = self._host.spawn(self._boot(0))
 
     def preempt(self) -> None:
         """Lose the VM, with its tasks and files."""
@@ -156,14 +165,15 @@ class Node:
         """Leave the pool; `nodeDeallocationOption` says what becomes of running tasks."""
         self._booting.cancel()
         self._move("leavingpool")
-        waits = option.lower() in ("taskcompletion", "retaineddata")
-        self._host.spawn(self._vanish_when_idle() if waits else self._vanish(option.lower()))
+        self._host.spawn(self._vanish(option.lower()))
 
-    async def _vanish_when_idle(self) -> None:
+    async def _finished(self) -> None:
+        """Wait for the tasks that are here."""
         await asyncio.gather(*(handle for _, handle in self._running.values()), return_exceptions=True)
-        await self._vanish("requeue")
 
     async def _vanish(self, option: str) -> None:
+        if option in _WAITING:
+            await self._finished()
         if self._vanishing:
             return
         self._vanishing = True
@@ -171,11 +181,7 @@ class Node:
         self._cloud.imds.close(self._door)
         shutil.rmtree(self.place.root, ignore_errors=True)
         self._gone(self)
-        if option == "terminate":
-            for task in self._still_ours(tasks):
-                self._cloud.jobs.task_ended(task, failure=TASK_ENDED)
-        else:
-            self._requeue(tasks)
+        self._part_with(tasks, option)
 
     async def _stop(self) -> list[Document]:
         """End all processes; the tasks that they belonged to."""
@@ -186,9 +192,13 @@ class Node:
         await asyncio.gather(*handles, return_exceptions=True)
         return [task for task, _ in stopped]
 
-    def _requeue(self, tasks: list[Document]) -> None:
+    def _part_with(self, tasks: list[Document], option: str) -> None:
+        """End or requeue tasks that were stopped."""
         for task in self._still_ours(tasks):
-            self._cloud.jobs.task_requeued(task)
+            if option == "terminate":
+                self._cloud.jobs.task_ended(task, failure=TASK_ENDED)
+            else:
+                self._cloud.jobs.task_requeued(task)
 
     def _still_ours(self, tasks: list[Document]) -> list[Document]:
         """Without those that the user ended while they were being stopped."""
@@ -200,25 +210,13 @@ class Node:
         self._move("starting")
         await self._cloud.clock.sleep(_BOOT_SECONDS)
         self._booted = ticks(self._cloud.clock.now())
-        self._start_task = data_plane_start_task(self._pool["properties"].get("startTask"))
-        if self._start_task and self._start_task.get("waitForSuccess", True):
+        self._start_task.read(self._pool)
+        if self._start_task.awaited:
             self._move("waitingforstarttask")
-            succeeded = await self._run_start_task(self._start_task)
-            self._move("idle" if succeeded else "starttaskfailed")
+            self._move("idle" if await self._start_task.run() else "starttaskfailed")
         else:
             self._move("idle")
-            if self._start_task:
-                await self._run_start_task(self._start_task)
-
-    async def _run_start_task(self, start_task: Document) -> bool:
-        work = self._preparation.start_task(start_task)
-        for retry in itertools.count():
-            self._start_info = {"state": "running", "startTime": ticks(self._cloud.clock.now()), "retryCount": retry}
-            outcome = await self._execution.run(work, lambda: None)
-            self._start_info |= {"state": "completed", "endTime": ticks(self._cloud.clock.now()), **outcome.result()}
-            if outcome.failure or not outcome.exit_code or retry >= (start_task.get("maxTaskRetryCount") or 0):
-                break
-        return outcome.succeeded
+            await self._start_task.run()
 
     async def _carry_out(self, task: Document) -> None:
         work = self._preparation.task(task)
@@ -256,8 +254,8 @@ class Node:
         optional = {
             "lastBootTime": self._booted,
             "recentTasks": [recent for key in self._recent if (recent := self._recent_task(key))],
-            "startTask": self._start_task,
-            "startTaskInfo": self._start_info,
+            "startTask": self._start_task.settings,
+            "startTaskInfo": self._start_task.info,
             "nodeAgentInfo": self._booted and {"version": _NO_AGENT, "lastUpdateTime": self._booted},
         }
         image = properties["deploymentConfiguration"]["virtualMachineConfiguration"]["imageReference"]

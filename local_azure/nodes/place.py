@@ -40,8 +40,11 @@ class Place:
         for name in ("shared", "startup/wd", "workitems", "fsmounts"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
 
-    def variables(self, cloud: Cloud, programs: Path, identity_door: str, task_folder: Path) -> dict[str, str]:
-        """The environment of a task that runs in `task_folder`, before the settings of its author."""
+    def variables(self, cloud: Cloud, path: str, identity_door: str, task_folder: Path) -> dict[str, str]:
+        """The environment of a task that runs in `task_folder`, before the settings of its author.
+
+        Its PATH begins with `path`.
+        """
         home = task_folder / ".home"
         bundle = str(cloud.certificates.bundle_file.resolve())
         return {
@@ -61,7 +64,7 @@ class Place:
             "CURL_CA_BUNDLE": bundle,
             "HOME": str(home),
             "LANG": "C.UTF-8",
-            "PATH": f"{programs}:{_SYSTEM_PATH}",
+            "PATH": f"{path}:{_SYSTEM_PATH}",
             "REQUESTS_CA_BUNDLE": bundle,
             "SSL_CERT_FILE": bundle,
         }

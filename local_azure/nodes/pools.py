@@ -120,11 +120,11 @@ class Pool:
         slots = int(self.document["properties"].get("taskSlotsPerNode") or 1)
         return self._samples.evaluate(formula, self._cloud.clock.now(), self._metrics(), self._aim(), slots)
 
-    def remove(self, names: Iterable[str]) -> None:
+    def remove(self, names: Iterable[str], option: str) -> None:
         """Take nodes out for good: the targets go down with them."""
         for node in [self.nodes[name] for name in names if name in self.nodes]:
             self._lower_target(dedicated=node.place.dedicated)
-            node.leave(self._aim().deallocation)
+            node.leave(option)
         self._wake()
 
     async def close(self) -> None:

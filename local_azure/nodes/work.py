@@ -59,8 +59,18 @@ class Preparation:
         folder = self._place.root / path
         (folder / "wd").mkdir(parents=True, exist_ok=True)
         write_home(folder, self._host.cloud)
-        common = self._place.variables(self._host.cloud, self._host.programs, self._door, folder)
+        programs = self._host.image.path(elevated=self._elevated(task))
+        common = self._place.variables(self._host.cloud, programs, self._door, folder)
         return Command(task["commandLine"], folder, common | variables | settings(task.get("environmentSettings")))
+
+    def _elevated(self, task: Document) -> bool:
+        """Whether the task's user, automatic or named in the pool, is an administrator."""
+        user = task.get("userIdentity") or {}
+        name = user.get("username") or user.get("userName")
+        pool = self._host.cloud.store.table("pools")[f"{self._place.account}/{self._place.pool}".lower()]
+        named = [each for each in pool["properties"].get("userAccounts") or () if each["name"] == name]
+        level = (named[0] if named else user.get("autoUser") or {}).get("elevationLevel") or "nonadmin"
+        return bool(level.lower() == "admin")
 
 
 def data_plane_start_task(start_task: Document | None) -> Document | None:
