@@ -126,14 +126,17 @@ class AzureClients:
 
 
 def _read_to_its_end(answer: PipelineResponse[Any, Any]) -> None:
-    """Read an error: the SDKs ask again without, and a connection with something unread is neither used nor closed.
+    """Read what the SDKs leave unread: an error before they ask again, and the nothing of an empty blob.
 
-    Their siblings had to learn it too: https://github.com/Azure/azure-sdk-for-net/issues/13546. Clients of the older
-    kind, as that of role assignments, have read all of it already.
+    A connection with something unread is neither used again nor closed; their siblings had to learn it, too:
+    https://github.com/Azure/azure-sdk-for-net/issues/13546. Clients of the older kind, as that of role assignments,
+    have read all of it already.
     """
     response = answer.http_response
     if isinstance(response, HttpResponse) and response.status_code >= 400:
         response.read()
+    elif response.headers.get("Content-Length") == "0":
+        response.internal_response.raw.drain_conn()  # its reader would take it for consumed
 
 
 def transient(error: BaseException) -> bool:

@@ -96,9 +96,6 @@ def _harvest(site: Site, output: Path, outcomes: Counter[str]) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-# Some sockets are closed by the garbage collector, which says so; who leaves them open is not known.
-@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(not DATA.is_dir(), reason="the folder of real STAC data is not beside the checkout")
 def test_nothing_is_lost_in_minutes_of_random_faults(tmp_path: Path, prefect_server: None) -> None:
     print(f"\nSOAK_SEED={SEED}")
