@@ -22,6 +22,7 @@ from typer.exceptions import TyperException
 from flows.children import child
 from flows.prefect_server import some_server
 from spatiobatch.errors import ProvisioningError, SpatiobatchError, without_secrets
+from spatiobatch.interruptions import lose_none
 from spatiobatch.settings import ENVIRONMENT_VARIABLE, load_settings
 
 _START_SECONDS = 60
@@ -130,6 +131,7 @@ def guarded(command_line: Callable[[], Any], home: Path) -> int:
         home: folder for the traceback of an error that is a fault of ours.
     """
     _quiet_prefect()
+    lose_none()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _terminate)

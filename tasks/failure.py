@@ -12,6 +12,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from spatiobatch.errors import ServiceError, SpatiobatchError
+from spatiobatch.interruptions import lose_none
 from tasks.clients import code_of
 from tasks.credential import untrusted
 
@@ -32,6 +33,7 @@ def explained(flow_function: Callable[P, R]) -> Callable[P, R]:
     @wraps(flow_function)
     def explaining(*arguments: P.args, **keywords: P.kwargs) -> R:
         """The flow; Prefect shows its own name and description."""
+        lose_none()
         try:
             return flow_function(*arguments, **keywords)
         except SpatiobatchError as error:
