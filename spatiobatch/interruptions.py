@@ -1,4 +1,4 @@
-"""What is told to end ends, also where Python swallows the exception that tells it."""
+"""What is told to end ends, also where the exception that tells it is swallowed or covered by another."""
 
 import os
 import signal
@@ -17,6 +17,12 @@ def lose_none() -> None:
     """
     if not isinstance(sys.unraisablehook, _Again):
         sys.unraisablehook = _Again(sys.unraisablehook)
+
+
+def covered_by(error: BaseException) -> BaseException | None:
+    """The signal in whose handling an error came up, as Prefect's `Task run is not set` for a run about to begin."""
+    behind = error.__cause__ or error.__context__
+    return behind if behind is None or _number(behind) else covered_by(behind)
 
 
 class _Again:

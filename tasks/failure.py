@@ -12,7 +12,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from spatiobatch.errors import ServiceError, SpatiobatchError
-from spatiobatch.interruptions import lose_none
+from spatiobatch.interruptions import covered_by, lose_none
 from tasks.clients import code_of
 from tasks.credential import untrusted
 
@@ -43,6 +43,10 @@ def explained(flow_function: Callable[P, R]) -> Callable[P, R]:
             sentence = sentence_of(error) or str(error)
             _leave_page(sentence)
             raise ServiceError(sentence) from error
+        except Exception as error:
+            if signal := covered_by(error):
+                raise signal from None
+            raise
 
     return explaining
 

@@ -1,4 +1,4 @@
-"""A signal that is raised in a finalizer, where Python prints an exception and goes on, is not lost."""
+"""A signal is not lost: not in a finalizer, where Python prints an exception and goes on, nor under another error."""
 
 import signal
 import subprocess
@@ -6,6 +6,10 @@ import sys
 import textwrap
 
 import pytest
+from prefect.exceptions import TerminationSignal
+
+from flows.console import Terminated
+from tasks.failure import explained
 
 
 @pytest.mark.parametrize(
@@ -54,3 +58,29 @@ def test_an_error_in_a_finalizer_is_still_told() -> None:
     )
     assert done.returncode == 0
     assert b"ValueError: no luck" in done.stderr
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), Terminated(signal.SIGHUP), TerminationSignal(signal.SIGTERM)])
+def test_a_signal_that_another_error_covers_ends_the_flow(end: BaseException) -> None:
+    @explained
+    def flow() -> None:
+        try:
+            raise end
+        finally:
+            raise ValueError("Task run is not set")  # as Prefect does where a task is about to begin
+
+    with pytest.raises(type(end)) as told:
+        flow()
+    assert told.value is end
+
+
+def test_an_error_that_came_up_while_another_was_handled_is_told_as_it_is() -> None:
+    @explained
+    def flow() -> None:
+        try:
+            raise KeyError("missing")
+        except KeyError as error:
+            raise ValueError("no luck") from error
+
+    with pytest.raises(ValueError, match="no luck"):
+        flow()

@@ -97,14 +97,14 @@ def test_a_run_that_is_cancelled_in_the_ui_ends_its_job_and_says_what_is_kept(
     assert f"what harvest {name} has brought so far is kept" in until(lambda: server.said(run), KEPT.search)
 
 
-def test_the_run_after_one_whose_worker_was_killed_completes_its_harvest(
+def test_a_harvest_whose_worker_was_killed_is_completed_by_its_run_or_by_the_next(
     batch: BatchClient, server: Served, running: Callable[..., str], results: ContainerClient
 ) -> None:
     with server.worker() as worker:
         run = running()
+        name = unfinished(results)
         worker.kill()
-    assert server.ended(run) == "Crashed"
-    name = unfinished(results)
+    assert server.ended(run) in {"Crashed", "Completed"}  # it may be done before it notices
     with server.worker():
         assert server.ended(server.plan("items-weekly")) == "Completed"
     assert completed(results, name)
