@@ -118,8 +118,8 @@ def test_demo_catalog_has_the_items_asked_for(stac: StacSession) -> None:
 
 def test_demo_catalog_is_the_same_every_time(start_azure: Callable[..., dict[str, str]], stac: StacSession) -> None:
     with reader(start_azure("--demo-items", "20")) as session:
-        items = session.items()
-    assert items == stac.items(ids=",".join(item["id"] for item in items))
+        items = json.dumps(session.items()).replace(session.root, stac.root)
+    assert json.loads(items) == stac.items(ids=",".join(item["id"] for item in json.loads(items)))
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     """Readers of the local GeoCatalog and of pgstac behind its door, of one catalog."""
     folder, behind = tmp_path_factory.mktemp("ours"), tmp_path_factory.mktemp("pgstac")
     collections = [*demo.collections(), collection("moments"), collection("shaped")]
-    items = [*(body for _, body in demo.items(200)), *moments(), *shaped()]
+    items = [*(body for _, body in demo.items(200, "https://example.com/stac")), *moments(), *shaped()]
     (folder / "collections.ndjson").write_bytes(b"\n".join(collections))
     (folder / "items.ndjson").write_bytes(b"\n".join(items))
     with (
@@ -245,6 +245,7 @@ def test_the_query_extension_agrees(both: Both, comparisons: Query) -> None:
     [
         *("id", "id,properties.number", "-assets", "-properties.number", "properties", "-properties", "id,-properties"),
         *("nothing", "properties.nothing", "+id,+geometry", "properties.nested.deep", "assets.data.href", "-bbox"),
+        *("id,-id", "-properties,properties.number", "-properties.nested.deep.value", "properties,-properties.number"),
     ],
 )
 def test_fields_agree(both: Both, fields: str) -> None:

@@ -42,7 +42,8 @@ def _stac(cloud: Cloud) -> ASGIApp:
     logging.getLogger("stac_fastapi.types.config").setLevel(logging.ERROR)
     from local_azure.geocatalog.stac import stac_app  # noqa: PLC0415  # it warns of its default title when imported
 
-    return stac_app(Catalog(catalog_file(cloud.store.folder / "stac", options.catalog, options.demo_items)), root)
+    file = catalog_file(cloud.store.folder / "stac", options.catalog, options.demo_items, root)
+    return stac_app(Catalog(file), root)
 
 
 def _group_id(cloud: Cloud) -> str:

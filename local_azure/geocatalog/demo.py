@@ -1,4 +1,4 @@
-"""The generated demo catalog: three collections of different kinds, the same at every start."""
+"""The generated demo catalog: three collections of different kinds, the same at every start but for its own address."""
 
 import hashlib
 import random
@@ -49,7 +49,7 @@ def collections() -> Iterator[bytes]:
         yield msgspec.json.encode(
             {
                 "type": "Collection",
-                "stac_version": "1.0.0",
+                "stac_version": "1.1.0",
                 "id": kind.id,
                 "title": kind.title,
                 "description": kind.description,
@@ -66,15 +66,15 @@ def collections() -> Iterator[bytes]:
         )
 
 
-def items(count: int) -> Iterator[tuple[str, bytes]]:
-    """Collection ids and items as NDJSON lines."""
+def items(count: int, root: str) -> Iterator[tuple[str, bytes]]:
+    """Collection ids and items as NDJSON lines, with links below a STAC API's address."""
     chance = random.Random(20260415)  # noqa: S311  # to be the same every time, not to be secret
     for number in range(count):
         kind = _DECK[number % len(_DECK)]
-        yield kind.id, msgspec.json.encode(_item(kind, number, chance))
+        yield kind.id, msgspec.json.encode(_item(kind, number, chance, root))
 
 
-def _item(kind: _Kind, number: int, chance: random.Random) -> Document:
+def _item(kind: _Kind, number: int, chance: random.Random, root: str) -> Document:
     item_id = f"{kind.id}-{number:07d}"
     west, south, east, north = kind.bbox
     left = round(chance.uniform(west, east - kind.footprint_degrees), 5)
@@ -85,7 +85,7 @@ def _item(kind: _Kind, number: int, chance: random.Random) -> Document:
     updated = acquired + timedelta(seconds=chance.randrange(3_600, 3_000_000))
     return {
         "type": "Feature",
-        "stac_version": "1.0.0",
+        "stac_version": "1.1.0",
         "stac_extensions": ["https://stac-extensions.github.io/eo/v1.1.0/schema.json"],
         "id": item_id,
         "collection": kind.id,
@@ -101,9 +101,19 @@ def _item(kind: _Kind, number: int, chance: random.Random) -> Document:
             "_msft:ts": _text(updated + timedelta(seconds=2)),
             "_msft:etag": hashlib.sha256(item_id.encode()).hexdigest()[:16],
         },
-        "links": [],
+        "links": _links(item_id, f"{root}/collections/{kind.id}", root),
         "assets": {"image": {"href": f"{_ASSETS}/{item_id}.tif", "type": "image/tiff; application=geotiff"}},
     }
+
+
+def _links(item_id: str, collection: str, root: str) -> list[Document]:
+    """As STAC's specification of an item has them."""
+    return [
+        {"rel": "collection", "type": "application/json", "href": collection},
+        {"rel": "parent", "type": "application/json", "href": collection},
+        {"rel": "root", "type": "application/json", "href": f"{root}/"},
+        {"rel": "self", "type": "application/geo+json", "href": f"{collection}/items/{item_id}"},
+    ]
 
 
 def _when(kind: _Kind, acquired: datetime) -> Document:

@@ -53,13 +53,13 @@ def _a_signature() -> str:
 
 
 def with_fields(item: bytes, include: Iterable[str], exclude: Iterable[str]) -> bytes:
-    """An item reduced as the fields extension of stac-fastapi-pgstac does."""
-    members = msgspec.json.decode(item, type=_Members)
-    wanted, unwanted = _tree(include), _tree(exclude)
-    kept: dict[str, Any] = _included(members, wanted) if wanted else {**members}
+    """An item reduced as stac-fastapi-pgstac does: what is included, or has a part that is, is not excluded."""
+    members, wanted = msgspec.json.decode(item, type=_Members), list(include)
+    unwanted = [path for path in exclude if not any(f"{other}.".startswith(f"{path}.") for other in wanted)]
+    kept: dict[str, Any] = _included(members, _tree(wanted)) if wanted else {**members}
     if not kept:
         kept = {name: members[name] for name in ("id", "collection") if name in members}
-    return msgspec.json.encode(_excluded(kept, unwanted))
+    return msgspec.json.encode(_excluded(kept, _tree(unwanted)))
 
 
 def _tree(paths: Iterable[str]) -> _Tree:
@@ -88,7 +88,8 @@ def _excluded(members: dict[str, Any], unwanted: _Tree) -> dict[str, Any]:
             kept[name] = value
         elif inner:
             nested = value if isinstance(value, dict) else _members(value)
-            kept[name] = value if nested is None else _excluded(nested, inner)
+            if left := value if nested is None else _excluded(nested, inner):
+                kept[name] = left
     return kept
 
 

@@ -63,10 +63,17 @@ class _Dates(msgspec.Struct):
     end_datetime: Any = None
 
 
-def catalog_file(folder: Path, source: Path | None, demo_items: int) -> Path:
-    """The SQLite file below `folder` that holds the source, built unless it is there already."""
+def catalog_file(folder: Path, source: Path | None, demo_items: int, root: str) -> Path:
+    """The SQLite file below `folder` that holds the source, built unless it is there already.
+
+    Args:
+        folder: kept from one start to the next.
+        source: of foreign items, or None for demo items.
+        demo_items: how many there are.
+        root: address of the STAC API that they link to.
+    """
     sources = sorted(source.glob("*.ndjson*")) if source else []
-    key = repr([_FORMAT, demo_items if source is None else None, [_stamp(file) for file in sources]])
+    key = repr([_FORMAT, (demo_items, root) if source is None else None, [_stamp(file) for file in sources]])
     file = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.sqlite"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +83,7 @@ def catalog_file(folder: Path, source: Path | None, demo_items: int) -> Path:
         if source:
             _build(partial, _lines(_collections_file(source)), _folder_items(source))
         else:
-            _build(partial, demo.collections(), demo.items(demo_items))
+            _build(partial, demo.collections(), demo.items(demo_items, root))
         partial.rename(file)
     return file
 
