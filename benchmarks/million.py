@@ -14,7 +14,7 @@ _USUAL_PACE = 25 * 1000 / 2
 _FLOW = "orchestrator"
 _KINDS = {
     _FLOW: "flows/run.py harvest",
-    "Prefect's server": "prefect.server",
+    "Prefect's server": "prefect server start",
     "node script": "harvest_items.py",
     "compaction": "compact_items.py",
     "local_azure": "-m local_azure",
@@ -26,7 +26,7 @@ def measure(folder: Path) -> list[Result]:
     """Items per second of the flow run, with the second look, the GeoParquet and the copy; and what memory that took.
 
     Raises:
-        HarvestError: an item is lost or repeated.
+        HarvestError: an item is lost or repeated, or no process of a kind was seen.
     """
     output = folder / "output"
     with site(folder, "--demo-items", str(_ITEMS)) as there:
@@ -34,6 +34,8 @@ def measure(folder: Path) -> list[Result]:
             run = there.run(*_HARVEST, "--output", str(output))
         if lost := there.lost(output):
             raise HarvestError(f"{lost} of {_ITEMS:,} items are lost or repeated.")
+    if unseen := [kind for kind in _KINDS if not megabytes[kind]]:
+        raise HarvestError(f"No process was seen of {', '.join(unseen)}: are their command lines others now?")
     pace = Result("a million items", _ITEMS / run.seconds, "25 calls/s allow", _USUAL_PACE, "items/s")
     return [pace, *(_peak(kind, megabytes) for kind in _KINDS)]
 

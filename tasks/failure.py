@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 
 from spatiobatch.errors import ServiceError, SpatiobatchError
 from spatiobatch.interruptions import covered_by, lose_none
-from tasks.clients import code_of
+from tasks.clients import TRANSIENT_STATUSES, code_of
 from tasks.credential import untrusted
 
 _MOST_CHARACTERS = 20_000
@@ -93,6 +93,8 @@ def _answer(error: Any) -> str:
         return f"{answer} Sign in again (az login), as somebody of this subscription's tenant."
     if error.status_code == 403:
         return f"{answer} You need the role {_ROLES.get(code, 'that allows this')}; a new assignment takes ten minutes."
+    if error.status_code in TRANSIENT_STATUSES:
+        return f"{answer} It did so several times: run again later, https://azure.status.microsoft tells of outages."
     return answer
 
 

@@ -75,7 +75,7 @@ REFUSED: dict[str, tuple[type[Exception], str, tuple[str, ...]]] = {
     ),
     "manifest is refused beyond all patience": (
         ServiceError,
-        "503",
+        "It did so several times: run again later",
         ("service=blob,method=PUT,path=HASH/manifest.json,status=503,times=20",),
     ),
 }
