@@ -4,25 +4,68 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 _SOON_SECONDS = 0.05
+_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 def lose_none() -> None:
-    """Have a signal come again that was raised where no exception gets out, as in a finalizer.
+    """Have a signal come again that was raised where no exception gets out, as in a finalizer, and note all that come.
 
     https://docs.python.org/3/library/signal.html#handlers-and-exceptions
     """
     if not isinstance(sys.unraisablehook, _Again):
         sys.unraisablehook = _Again(sys.unraisablehook)
+    if threading.current_thread() is threading.main_thread():
+        _came()
+
+
+def pause(seconds: float) -> None:
+    """Wait before looking again; a signal that came before and has ended nothing comes again instead.
+
+    Some code of others, much of it in C, drops any exception. While one is on its way, nothing comes again: whoever
+    cleans up after it is to end.
+    """
+    if threading.current_thread() is threading.main_thread() and sys.exception() is None and (last := _came().last()):
+        signal.raise_signal(last)
+    time.sleep(seconds)
 
 
 def covered_by(error: BaseException) -> BaseException | None:
     """The signal in whose handling an error came up, as Prefect's `Task run is not set` for a run about to begin."""
     behind = error.__cause__ or error.__context__
     return behind if behind is None or _number(behind) else covered_by(behind)
+
+
+@cache
+def _came() -> "_Came":
+    return _Came()
+
+
+class _Came:
+    """The signals that came to this process, whatever became of the exceptions that their handlers raised.
+
+    https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd
+    """
+
+    def __init__(self) -> None:
+        self._noted, note = os.pipe()
+        os.set_blocking(self._noted, False)
+        os.set_blocking(note, False)
+        if (others := signal.set_wakeup_fd(note, warn_on_full_buffer=False)) != -1:
+            signal.set_wakeup_fd(others)
+        self._last = 0
+
+    def last(self) -> int:
+        """The last that tells a process to end; 0 for none."""
+        with suppress(BlockingIOError):
+            self._last = ([number for number in os.read(self._noted, 4096) if number in _ENDING] or [self._last])[-1]
+        return self._last
 
 
 class _Again:

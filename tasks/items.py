@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from azure.batch import BatchClient
@@ -16,6 +15,7 @@ from spatiobatch.errors import (
     ShardsFailedError,
     TaskFailedError,
 )
+from spatiobatch.interruptions import pause
 from spatiobatch.manifest import Layout
 from spatiobatch.receipts import Receipt, total
 from spatiobatch.settings import Settings
@@ -199,7 +199,7 @@ def _wait(batch: BatchClient, settings: Settings, job: str, expected: int, watch
             return
         if ended:
             raise JobEndedError(job, *ended, expected - counts.completed)
-        time.sleep(settings.poll_seconds)
+        pause(settings.poll_seconds)
 
 
 def _ended(batch: BatchClient, job: str) -> tuple[str, str | None] | None:

@@ -25,6 +25,7 @@ from azure.core.exceptions import HttpResponseError, ResourceExistsError, Resour
 from prefect.logging import get_run_logger
 
 from spatiobatch.errors import HarvestError, JobEndedError
+from spatiobatch.interruptions import pause
 from spatiobatch.names import MANAGED_BY, job_id
 from tasks.clients import AzureClients, attempted, azure_task, code_of, found
 from tasks.environment import Environment
@@ -207,7 +208,7 @@ def wait_for_tasks(azure: AzureClients, environment: Environment, job: str, expe
             reason = state.execution_info.termination_reason if state.execution_info else None
             raise JobEndedError(job, getattr(state.state, "value", state.state), reason, expected - counts.completed)
         watch.look(counts)
-        time.sleep(azure.settings.poll_seconds)
+        pause(azure.settings.poll_seconds)
 
 
 def _look(batch: BatchClient, job: str, expected: int) -> tuple[BatchJob, BatchTaskCounts]:

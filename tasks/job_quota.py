@@ -6,6 +6,7 @@ from azure.batch import BatchClient
 from prefect.logging import get_run_logger
 
 from spatiobatch.errors import JobQuotaReachedError
+from spatiobatch.interruptions import pause
 from tasks.clients import AzureClients
 
 QUOTA_REACHED = "ActiveJobAndScheduleQuotaReached"
@@ -35,7 +36,7 @@ class JobQuota:
             )
         if time.monotonic() >= self._deadline:
             raise self._reached()
-        time.sleep(self._azure.settings.poll_seconds)
+        pause(self._azure.settings.poll_seconds)
 
     def _active(self) -> list[str]:
         return [job.id for job in self._batch.list_jobs(filter="state eq 'active'", select=["id"])]

@@ -9,6 +9,7 @@ from azure.core.exceptions import HttpResponseError
 from azure.mgmt.batch.models import Pool
 
 from spatiobatch.errors import NodeError
+from spatiobatch.interruptions import pause
 from tasks.clients import AzureClients, azure_task
 from tasks.pool import read_pool, resize_errors
 
@@ -39,7 +40,7 @@ def wait_for_node(azure: AzureClients, batch_endpoint: str) -> None:
             raise NodeError(
                 settings.pool, f"after {settings.node_timeout_minutes:g} minutes its nodes are still: {states}"
             )
-        time.sleep(settings.poll_seconds)
+        pause(settings.poll_seconds)
 
 
 def _check_start_task(batch: BatchClient, pool: str, node: BatchNode) -> None:

@@ -30,6 +30,7 @@ from prefect.logging import get_run_logger
 
 from spatiobatch.changes import Change, created, unchanged, updated
 from spatiobatch.errors import ForeignResourceError, NodeError, PoolDriftError, ProvisioningError
+from spatiobatch.interruptions import pause
 from spatiobatch.names import same_id
 from spatiobatch.settings import Settings
 from tasks.clients import AzureClients, azure_task, found
@@ -102,7 +103,7 @@ def _wait_until_steady(azure: AzureClients) -> None:
     while read_pool(azure).properties.allocation_state != "Steady":
         if time.monotonic() > deadline:
             raise NodeError(settings.pool, f"it is still being resized after {settings.node_timeout_minutes:g} minutes")
-        time.sleep(settings.poll_seconds)
+        pause(settings.poll_seconds)
 
 
 def read_pool(azure: AzureClients) -> Pool:

@@ -13,6 +13,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from spatiobatch.errors import MissingGrantError, ProbeError, TaskFailedError
+from spatiobatch.interruptions import pause
 from spatiobatch.names import digest
 from tasks.clients import AzureClients, azure_task, found
 from tasks.environment import Environment, results
@@ -65,7 +66,7 @@ def probe(azure: AzureClients, environment: Environment, principal_id: str) -> N
         if time.monotonic() > deadline:
             raise _missing_grant(azure, principal_id, refusal)
         logger.info("the nodes' roles are still spreading: %s", refusal)
-        time.sleep(azure.settings.poll_seconds)
+        pause(azure.settings.poll_seconds)
 
 
 @azure_task("look for a probe")

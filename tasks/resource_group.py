@@ -6,6 +6,7 @@ from azure.mgmt.resource.resources.models import ResourceGroup
 
 from spatiobatch.changes import Change, created, unchanged, updated
 from spatiobatch.errors import ProvisioningError
+from spatiobatch.interruptions import pause
 from tasks.clients import AzureClients, azure_task, found
 from tasks.ownership import missing_tags, ours
 
@@ -41,7 +42,7 @@ def _wait_until_registered(azure: AzureClients, namespace: str) -> None:
                 f"Resource provider {namespace} is still not registered after {_REGISTRATION_SECONDS // 60} minutes: "
                 f"run az provider register --namespace {namespace} --wait, then provision again."
             )
-        time.sleep(azure.settings.poll_seconds)
+        pause(azure.settings.poll_seconds)
 
 
 @azure_task("ensure resource group")

@@ -18,6 +18,7 @@ from prefect.futures import PrefectFuture
 from spatiobatch import names
 from spatiobatch.changes import Change, created, unchanged, updated
 from spatiobatch.errors import MissingGrantError
+from spatiobatch.interruptions import pause
 from tasks.clients import AzureClients, azure_task, code_of, found, refused
 
 ROLES = {
@@ -232,7 +233,7 @@ def when_granted(azure: AzureClients, grant: Grant, call: Callable[[], T]) -> T:
             if time.monotonic() > deadline:
                 why = f"refused for {minutes:g} minutes: {error.status_code} {code_of(error)}"
                 raise grant.missing(why) from error
-        time.sleep(azure.settings.poll_seconds)
+        pause(azure.settings.poll_seconds)
 
 
 @azure_task("remove role")

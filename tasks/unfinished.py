@@ -17,6 +17,7 @@ from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spatiobatch.errors import HarvestRunningError, NoSuchHarvestError
+from spatiobatch.interruptions import pause
 from spatiobatch.names import harvest_id
 from spatiobatch.query import Query, Since
 from tasks.clients import AzureClients, azure_task, code_of, found
@@ -133,7 +134,7 @@ def hold_harvest(
         lease = _acquire(blob, lease_id, deadline)
         if lease is not None:
             return Hold(blob, _agree(blob, harvest, lease), lease)
-        time.sleep(azure.settings.poll_seconds)
+        pause(azure.settings.poll_seconds)
 
 
 def _place(blob: BlobClient, harvest: Unfinished | str) -> None:

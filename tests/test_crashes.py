@@ -106,25 +106,30 @@ def test_a_harvest_that_is_killed_again_and_again_is_completed_by_who_comes_next
     assert len(opened) == 2  # the last one when all was harvested: what came before attached to the first
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
 def test_a_harvest_that_is_told_to_end_frees_the_nodes_and_says_how_to_go_on(
-    provisioned: Site, batch: BatchClient, results: ContainerClient, run: Callable[..., "subprocess.Popen[str]"]
+    number: signal.Signals,
+    code: int,
+    word: str,
+    provisioned: Site,
+    batch: BatchClient,
+    results: ContainerClient,
+    run: Callable[..., "subprocess.Popen[str]"],
 ) -> None:
-    names = set()
-    for number, code, word in ((signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")):
-        since = provisioned.now
-        with run("harvest", "--content", "items", "--datetime", "2000-01-01/..") as process:
-            at("rounds", provisioned, process, since)
-            os.killpg(process.pid, number)
-            out, err = process.communicate(timeout=60)
-        assert (process.returncode, out) == (code, "")
-        sentence = rf"^spatiobatch: {word}; what harvest (\S+) has brought so far is kept, .* --resume \1\)\n\Z"
-        said = re.search(sentence, err, re.MULTILINE)  # the second one warns before that it goes on with the first
-        assert said, err
-        names.add(said[1])
-        assert list(batch.list_jobs()) == []
-    (name,) = names
-    assert [*results.list_blob_names(name_starts_with=f"harvests/{name}/items/")]
-    assert f"Harvest   {name}\n" in ended(run("harvest", "--resume", name))
+    since = provisioned.now
+    with run("harvest", "--content", "items", "--datetime", f"20{number:02}-01-01/..") as process:
+        at("rounds", provisioned, process, since)
+        os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "")
+    sentence = rf"spatiobatch: {word}; what harvest (\S+) has brought so far is kept, .* --resume \1\)\n"
+    said = re.fullmatch(sentence, err)
+    assert said, err
+    assert list(batch.list_jobs()) == []
+    assert [*results.list_blob_names(name_starts_with=f"harvests/{said[1]}/items/")]
+    assert f"Harvest   {said[1]}\n" in ended(run("harvest", "--resume", said[1]))
 
 
 def test_harvests_at_once_keep_to_their_own_jobs_and_both_are_the_latest(

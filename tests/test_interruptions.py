@@ -1,4 +1,4 @@
-"""A signal is not lost: not in a finalizer, where Python prints an exception and goes on, nor under another error."""
+"""No signal is lost: not in a finalizer, where Python prints an exception and goes on, under another, or in silence."""
 
 import signal
 import subprocess
@@ -58,6 +58,60 @@ def test_an_error_in_a_finalizer_is_still_told() -> None:
     )
     assert done.returncode == 0
     assert b"ValueError: no luck" in done.stderr
+
+
+TOLD = """
+    import os, signal
+    from flows.console import Terminated
+    from spatiobatch.interruptions import lose_none, pause
+
+    def terminate(number, frame):
+        raise Terminated(number)
+
+    signal.signal(signal.SIGTERM, terminate)
+    lose_none()
+    pause(0)
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        pause(0)
+    """
+
+
+@pytest.mark.parametrize(
+    ("rest", "printed", "error"),
+    [
+        (
+            """
+    except Terminated:
+        print("dropped")
+    for each in range(2):
+        try:
+            pause(0)
+        except Terminated as again:
+            print(again)
+            """,
+            ["dropped", "terminated", "terminated"],
+            "",
+        ),
+        (
+            """
+    finally:
+        pause(0)
+        print("cleaned up")
+            """,
+            ["cleaned up"],
+            "Terminated: terminated",
+        ),
+    ],
+    ids=["dropped", "on its way"],
+)
+def test_a_signal_comes_again_at_the_next_pause_unless_it_is_on_its_way(
+    rest: str, printed: list[str], error: str
+) -> None:
+    program = textwrap.dedent(TOLD) + textwrap.dedent(rest)
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False, capture_output=True, text=True)
+    assert done.stdout.splitlines() == printed, done.stderr
+    assert error in done.stderr
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), Terminated(signal.SIGHUP), TerminationSignal(signal.SIGTERM)])
