@@ -33,15 +33,16 @@ import math
 import os
 import random
 import re
+import struct
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -71,14 +72,46 @@ CONTRIBUTOR = "the node identity may not use it; assign it the role Storage Blob
 UNDATED = "undated"
 MOMENTS = ("datetime", "start_datetime", "end_datetime")
 DATES = (*MOMENTS, "created", "updated", "published", "expires", "unpublished")
-"""Properties that stac-geoparquet has as timestamps. The first three decide about an item, the others become text."""
-RFC3339 = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)?)?")
+"""Properties that readers of stac-geoparquet take for timestamps; without the first three as such there is no row."""
+PLAIN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}|\.\d{6})?(?:Z|\+00:00)", re.ASCII)
+"""What Python reads as PostgreSQL does, and ten times faster."""
+MOMENT = re.compile(
+    r"(\d{4})-(\d\d?)-(\d\d?)(?:[Tt ](\d\d?):(\d\d?)(?::(\d\d?)(\.\d*)?)?(?: ?(?:[Zz]|([+-])(\d\d?)(?::?(\d\d))?))?)?",
+    re.ASCII,
+)
+FINER = re.compile(r"\.\d{6}\d*[1-9]")
+TEXTS = {
+    "id": "VARCHAR",
+    "type": "VARCHAR",
+    "stac_version": "VARCHAR",
+    "collection": "VARCHAR",
+    "stac_extensions": "VARCHAR[]",
+}
+"""The types that readers of stac-geoparquet expect of an item's members."""
+CORE = {*TEXTS, "geometry", "bbox", "links", "assets", "properties"}
+PROJECTED = "proj:geometry"
+"""A geometry in properties or in an asset, which stac-geoparquet reads as WKB."""
 LONGEST_LINE = 15_000_000
-"""DuckDB reads no JSON object above 16 MiB; such an item is an exception."""
 DEEPEST, MOST_MEMBERS = 16, 500
 """What is nested deeper, or has more different members, becomes JSON text: each member is a column to Parquet."""
+MOST_COLUMNS, FEWEST_COLUMNS, MOST_SHAPES = 1_000, 100, 20_000
+"""Columns of a file, also where memory was too short for those; members that are kept in mind at a time.
+
+DuckDB 2.0 holds 2,048 rows of each column a few times over: 2,000 columns of text took 350 MB.
+"""
+EXACT = 2**53
+"""Above it, not every integer is a double."""
 BUFFERED_BYTES, FRAME_BYTES = 16 << 20, 1 << 20
-ROW_GROUP_ROWS = 5_000
+ROW_GROUP_ROWS, ROW_GROUP_BYTES, ROW_BUFFER = 5_000, "64MB", 1 << 20
+MOST_BYTES = 5_000 << 20
+"""Of a blob that is written in one piece: https://learn.microsoft.com/rest/api/storageservices/put-blob."""
+GEOMETRIES = {
+    name: code
+    for code, name in enumerate(
+        ("Point", "LineString", "Polygon", "MultiPoint", "MultiLineString", "MultiPolygon", "GeometryCollection"), 1
+    )
+}
+"""Codes of ISO WKB, without heights: https://libgeos.org/specifications/wkb/."""
 MEMORY_LIMIT, THREADS = "512MB", 2
 LISTED_AT_MOST = 1000
 PROGRESS_ITEMS = 100_000
@@ -92,6 +125,12 @@ MOST_CELLS = 16_200
 WIDE_DEGREES = 30.0
 """A box above this may span the gap between the parts of one item, or the globe for an item at the antimeridian."""
 LINKS = 'STRUCT(href VARCHAR, rel VARCHAR, "type" VARCHAR, title VARCHAR)[]'
+
+
+Box = tuple[float, float, float, float]
+"""West, south, east, north; it crosses the antimeridian where west is above east."""
+Span = tuple[int, int, int, int]
+"""First and last column, first and last row."""
 
 
 class Failed(Exception):
@@ -123,49 +162,128 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def item_of(line: bytes) -> Json:
-    """The item on a line of the archive.
+    """The item on a line of the archive, as far as it can be read.
 
     Raises:
-        NoRow: there is none that can be told apart from others.
+        NoRow: nobody can tell its id.
     """
+    return told(line)[0]
+
+
+def told(line: bytes) -> tuple[Json, str]:
+    """The item on a line of the archive, as far as it can be read, and why it cannot be read as a whole.
+
+    Raises:
+        NoRow: nobody can tell its id.
+    """
+    problem = ""
     try:
         item: Json = msgspec.json.decode(line, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise NoRow(f"its JSON cannot be read: {error}", id_on(line)) from None
-    if not isinstance(item.get("id"), str) or not isinstance(item.get("properties"), dict | None):
-        raise NoRow("it has no id, or properties that are no object", id_on(line))
-    return item
+        item, problem = lenient_item(line), f"its JSON cannot be read: {error}"
+    if not isinstance(item.get("id"), str):
+        raise NoRow(problem or "it has no id", id_on(line))
+    if not isinstance(item.get("properties"), dict | None):
+        return as_text(item["id"], line), problem or "its properties are no object"
+    return item, problem
 
 
-def check_row(item: Json, line: bytes) -> str:
+def lenient_item(line: bytes) -> Json:
+    """An item whose JSON has what JSON has not: NaN, or a number that no double holds; or else its text."""
+    try:
+        item = json.loads(line)
+        msgspec.json.encode(item)
+    except (ValueError, RecursionError):
+        item = None
+    return item if isinstance(item, dict) else as_text(id_on(line), line)
+
+
+def as_text(item_id: str | None, line: bytes) -> Json:
+    """Something to tell the versions of an item apart by that cannot be read."""
+    return {"id": item_id, "text": line.decode(errors="replace")}
+
+
+def id_on(line: bytes) -> str | None:
+    """The id of an item that cannot be read as a whole."""
+    found = re.search(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*")', line)
+    try:
+        return str(json.loads(found[1])).encode(errors="replace").decode() if found else None
+    except ValueError:
+        return found[1].decode(errors="replace").strip('"') if found else None
+
+
+def check_row(item: Json, line: bytes, unread: str = "") -> str:
     """The month of an item that fits into a row.
 
     Raises:
         NoRow: it does not.
     """
-    item_id, properties = item["id"], item.get("properties") or {}
+    properties = item.get("properties") or {}
     month = month_of(properties)
-    if nameless({**item, **properties}):
-        raise NoRow("it has a member whose name no column can have", item_id, month)
-    if len(line) > LONGEST_LINE:
-        raise NoRow(f"it is larger than {LONGEST_LINE:,} bytes", item_id, month)
-    if (bbox := item.get("bbox")) is not None and not is_bbox(bbox):
-        raise NoRow("its bbox is not four or six numbers", item_id, month)
-    unreadable = [name for name in MOMENTS if properties.get(name) is not None and instant(properties[name]) is None]
-    if unreadable:
-        raise NoRow(f"its {' and '.join(unreadable)} cannot be read", item_id, month)
+    if problem := unread or problem_of(item, properties, line):
+        raise NoRow(problem, item["id"], month)
     return month
 
 
-def id_on(line: bytes) -> str | None:
-    """The id of an item that cannot be read as a whole."""
-    found = re.search(rb'"id"\s*:\s*"((?:[^"\\]|\\.)*)"', line)
-    return found[1].decode(errors="replace") if found else None
+def problem_of(item: Json, properties: Json, line: bytes) -> str:
+    """Why an item does not fit into a row; empty if it does."""
+    if nameless({**item, **properties}):
+        return "it has a member whose name no column can have"
+    if len(line) > LONGEST_LINE:
+        return f"it is larger than {LONGEST_LINE:,} bytes"
+    if repeats_names(item, line):
+        return "it has two members of one name"
+    unreadable = [name for name in MOMENTS if properties.get(name) is not None and instant(properties[name]) is None]
+    if unreadable:
+        return f"its {' and '.join(unreadable)} cannot be read"
+    return place_problem(item.get("bbox"), item.get("geometry"))
+
+
+def place_problem(bbox: object, geometry: object) -> str:
+    """Why a bbox or a geometry does not fit into a row; empty if they do."""
+    if bbox is not None and not is_bbox(bbox):
+        return "its bbox is not four or six numbers"
+    try:
+        if geometry is not None:
+            Geometry(geometry)
+    except ValueError as error:
+        return f"its geometry {error}"
+    return ""
+
+
+def repeats_names(item: Json, line: bytes) -> bool:
+    """Whether an object in an item's JSON has two members of one name, of which readers see one.
+
+    Names are counted before they are compared: in a line that names them once, a quote and a colon follow each other
+    as often as in the item written anew.
+    """
+    written_anew = msgspec.json.encode(item)
+    spaced = any(space in line for space in (b" :", b"\t:", b"\r:"))
+    if not spaced and b"\\u0022" not in line and line.count(b'":') == written_anew.count(b'":'):
+        return False
+
+    def members(pairs: list[tuple[str, Any]]) -> Json:
+        if len(named := dict(pairs)) < len(pairs):
+            raise KeyError
+        return named
+
+    try:
+        json.loads(line, object_pairs_hook=members)
+    except KeyError:
+        return True
+    return False
 
 
 def is_bbox(value: object) -> bool:
     """Whether it is a list of four or six numbers."""
-    return isinstance(value, list) and len(value) in (4, 6) and all(type(number) in (int, float) for number in value)
+    return isinstance(value, list) and len(value) in (4, 6) and are_doubles(value)
+
+
+def are_doubles(values: list[Any]) -> bool:
+    """Whether all are numbers that a double holds."""
+    return {int, float}.issuperset(map(type, values)) and all(
+        abs(value) <= EXACT for value in values if type(value) is int
+    )
 
 
 def moment_of(properties: Json) -> datetime | None:
@@ -181,16 +299,124 @@ def month_of(properties: Json) -> str:
 
 
 def instant(text: object) -> datetime | None:
-    """The moment that a text names, in whole microseconds, rounded as PostgreSQL does."""
-    if not isinstance(text, str) or not RFC3339.fullmatch(text):
+    """The moment that PostgreSQL holds for a text, in whole microseconds; None outside of the years 1 to 9999.
+
+    As PostgreSQL does it, `:60` is the next minute, `24:00:00` the next day, what is finer is rounded half to even, and
+    no zone is 16 hours or more from UTC: https://www.postgresql.org/docs/current/datetime-input-rules.html.
+    """
+    if not isinstance(text, str):
         return None
     try:
-        moment = datetime.fromisoformat(text.upper())
-        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-        finer = re.search(r"\.\d{6}(\d+)", text)
-        return moment + timedelta(microseconds=round(float(f"0.{finer[1]}"))) if finer else moment
+        return datetime.fromisoformat(text) if PLAIN.fullmatch(text) else lenient(text)
+    except ValueError:
+        return lenient(text)
+
+
+def lenient(text: str) -> datetime | None:
+    """A moment that Python does not read as PostgreSQL does."""
+    found = MOMENT.fullmatch(text)
+    if not found:
+        return None
+    year, month, day, hour, minute, second, away, beside = (int(found[n] or 0) for n in (1, 2, 3, 4, 5, 6, 9, 10))
+    microsecond = round(float(f"0{found[7] or ''}") * 1_000_000)
+    clock = timedelta(hours=hour, minutes=minute, seconds=second, microseconds=microsecond)
+    if minute > 59 or second > 60 or clock > timedelta(days=1) or away > 15 or beside > 59:
+        return None
+    zone = timedelta(hours=away, minutes=beside)
+    try:
+        return datetime(year, month, day, tzinfo=UTC) + (clock + zone if found[8] == "-" else clock - zone)
     except (ValueError, OverflowError):
         return None
+
+
+class Geometry:
+    """A GeoJSON geometry, as ISO WKB.
+
+    All of its positions have two or all have three numbers. What GEOS refuses to read, so that one row would keep
+    geopandas from a whole file, is none: open rings, lines of one position, empty parts.
+
+    Raises:
+        ValueError: it is none; the end of a sentence that begins with it.
+    """
+
+    def __init__(self, geometry: object) -> None:
+        self.size = 0
+        self.box: Box = (math.inf, math.inf, -math.inf, -math.inf)
+        self.more = False
+        try:
+            self.wkb = self.written(geometry)
+        except RecursionError:
+            raise ValueError("is nested too deeply") from None
+
+    def written(self, geometry: object) -> bytes:
+        """The WKB of a geometry or of a part of one."""
+        kind = geometry.get("type") if isinstance(geometry, dict) else None
+        if not isinstance(geometry, dict) or not isinstance(kind, str) or kind not in GEOMETRIES:
+            raise ValueError("is no GeoJSON geometry")
+        inside = "geometries" if kind == "GeometryCollection" else "coordinates"
+        self.more = self.more or bool(geometry.keys() - {"type", inside})
+        return self.of_kind(kind, geometry.get(inside))
+
+    def of_kind(self, kind: str, inside: object) -> bytes:
+        """The WKB of a kind of geometry with that inside."""
+        if kind == "Point":
+            content = self.positions([inside], 1)
+        elif kind == "LineString":
+            content = counted(self.positions(inside, 2), inside)
+        elif kind == "Polygon":
+            content = counted(b"".join(map(self.ring, listed(inside))), inside)
+        elif kind == "GeometryCollection":
+            content = counted(b"".join(map(self.written, listed(inside))), inside)
+        else:
+            part = kind.removeprefix("Multi")
+            content = counted(b"".join(self.of_kind(part, some) for some in listed(inside)), inside)
+        return struct.pack("<BI", 1, GEOMETRIES[kind] + (1000 if self.size == 3 else 0)) + content
+
+    def ring(self, inside: object) -> bytes:
+        """The WKB of a ring."""
+        content = counted(self.positions(inside, 4), inside)
+        if listed(inside)[0] != listed(inside)[-1]:
+            raise ValueError("has a ring that is not closed")
+        return content
+
+    def positions(self, inside: object, at_least: int) -> bytes:
+        """The WKB of positions, without their number."""
+        if not isinstance(inside, list) or not all(isinstance(position, list) for position in inside):
+            raise ValueError("has coordinates that are no positions")
+        if len(inside) < at_least:
+            raise ValueError(f"has {len(inside)} positions where at least {at_least} must be")
+        self.size = self.size or len(inside[0])
+        if self.size not in (2, 3) or {self.size} != set(map(len, inside)):
+            raise ValueError("has positions that are not all of two or all of three numbers")
+        numbers = list(chain.from_iterable(inside))
+        if not are_doubles(numbers):
+            raise ValueError("has coordinates that are no numbers, or none that a double holds")
+        xs, ys, (west, south, east, north) = numbers[:: self.size], numbers[1 :: self.size], self.box
+        self.box = min(west, *xs), min(south, *ys), max(east, *xs), max(north, *ys)
+        return struct.pack(f"<{len(numbers)}d", *numbers)
+
+
+def listed(inside: object) -> list[Any]:
+    """The parts of a geometry, of which there are some."""
+    if not isinstance(inside, list) or not inside:
+        raise ValueError("has a part that is empty or no list")
+    return inside
+
+
+def counted(content: bytes, inside: object) -> bytes:
+    """The WKB of parts behind their number."""
+    return struct.pack("<I", len(listed(inside))) + content
+
+
+def with_wkb(members: Json) -> Json:
+    """The properties, or an asset, with `proj:geometry` as WKB where it is a geometry and nothing else."""
+    try:
+        geometry = Geometry(members[PROJECTED]) if members[PROJECTED] is not None else None
+    except (ValueError, KeyError):
+        return members
+    if geometry is None:
+        return {name: value for name, value in members.items() if name != PROJECTED}
+    return members if geometry.more else {**members, PROJECTED: geometry.wkb}
 
 
 @dataclass(slots=True)
@@ -200,28 +426,55 @@ class Shape:
     kinds: set[object] = field(default_factory=set)
     members: dict[str, "Shape"] = field(default_factory=dict)
     element: "Shape | None" = None
+    reason: str = ""
+    """Why it is JSON text whatever its values are like."""
 
-    def learn(self, value: object, depth: int = 0) -> None:
-        """Take note of a value."""
-        if value is None:
-            return
-        kind: object = type(value)
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            kind = "integers beyond 64 bits"
-        elif depth > DEEPEST:
+    def learn(self, value: object, depth: int = 0) -> int:
+        """Take note of a value; how many more members are kept in mind for it."""
+        if value is None or self.reason:
+            return 0
+        grown = 0
+        kind = kind_of(value)
+        if depth > DEEPEST and isinstance(value, dict | list):
             kind = "nested too deeply"
         elif isinstance(value, dict):
-            members = self.members
-            for name, part in value.items():
-                if name not in members:
-                    members[name] = Shape()
-                members[name].learn(part, depth + 1)
+            grown = self.learn_members(value, depth)
         elif isinstance(value, list):
             if self.element is None:
                 self.element = Shape()
-            for part in value:
-                self.element.learn(part, depth + 1)
+            grown = sum(self.element.learn(part, depth + 1) for part in value)
         self.kinds.add(kind)
+        return grown
+
+    def learn_members(self, value: Json, depth: int) -> int:
+        """Take note of an object."""
+        grown, members = 0, self.members
+        for name, part in value.items():
+            if name not in members:
+                members[name] = Shape()
+                grown += 1
+            grown += members[name].learn(part, depth + 1)
+        if len(members) > MOST_MEMBERS:
+            return grown + self.become_text(f"more than {MOST_MEMBERS} different members")
+        return grown
+
+    def become_text(self, reason: str) -> int:
+        """Be JSON text from now on; how many more members are kept in mind, which is a negative number."""
+        forgotten = self.known()
+        self.reason, self.members, self.element = reason, {}, None
+        return -forgotten
+
+    def known(self) -> int:
+        """How many members are kept in mind, itself not among them."""
+        inner = sum(1 + shape.known() for shape in self.members.values())
+        return inner + (self.element.known() if self.element else 0)
+
+    def columns(self) -> int:
+        """How many columns of a Parquet file it takes."""
+        if self.why_json():
+            return 1
+        inner = [*self.members.values(), *([self.element] if self.element else [])]
+        return sum(shape.columns() for shape in inner) or 1
 
     def type(self, path: str, converted: dict[str, str]) -> str:
         """The DuckDB type that holds all values; JSON, with a reason in `converted`, where there is no other."""
@@ -230,12 +483,12 @@ class Shape:
             converted[path] = reason
             return "JSON"
         if self.kinds == {dict}:
-            return struct({name: shape.type(f"{path}.{name}", converted) for name, shape in self.members.items()})
+            return struct_of({name: shape.type(f"{path}.{name}", converted) for name, shape in self.members.items()})
         if self.kinds == {list}:
             return self.list_type(path, converted)
         if self.kinds == {bool}:
             return "BOOLEAN"
-        if self.kinds == {int}:
+        if self.kinds and self.kinds <= {int, LONG}:
             return "BIGINT"
         return "DOUBLE" if float in self.kinds else "VARCHAR"
 
@@ -251,21 +504,49 @@ class Shape:
 
     def why_json(self) -> str:
         """Why no typed column can hold the values; empty if one can."""
+        if self.reason:
+            return self.reason
         named = sorted(kind.__name__ if isinstance(kind, type) else str(kind) for kind in self.kinds)
-        if any(isinstance(kind, str) for kind in self.kinds) or (len(named) > 1 and self.kinds != {int, float}):
+        if self.kinds & TEXT_ONLY or (len(named) > 1 and not any(self.kinds <= kinds for kinds in NUMBERS)):
             return f"values of several types: {', '.join(named)}" if len(named) > 1 else named[0]
         if self.kinds != {dict}:
             return ""
         if not self.members:
             return "objects without members"
-        if len(self.members) > MOST_MEMBERS:
-            return f"more than {MOST_MEMBERS} different members"
         if nameless(self.members):
             return "members whose names no column can have"
         return "members whose names differ in case only" if doubled(self.members) else ""
 
+    def read(self, value: str) -> str:
+        """The SQL of a value that was written as JSON: WKB is base64 there."""
+        if self.kinds == {bytes}:
+            return f"from_base64({value})"
+        if not self.holds_wkb():
+            return value
+        parts = ", ".join(f"{quoted(name)} := {s.read(f'{value}.{quoted(name)}')}" for name, s in self.members.items())
+        return f"CASE WHEN {value} IS NOT NULL THEN struct_pack({parts}) END"
 
-def struct(types: Mapping[str, str]) -> str:
+    def holds_wkb(self) -> bool:
+        """Whether there is WKB in it."""
+        if self.kinds == {bytes}:
+            return True
+        return not self.why_json() and any(shape.holds_wkb() for shape in self.members.values())
+
+
+LONG, TOO_LONG = f"integers beyond {EXACT}", "integers beyond 64 bits"
+TEXT_ONLY: set[object] = {TOO_LONG, "nested too deeply"}
+NUMBERS: tuple[set[object], ...] = ({int, float}, {int, LONG})
+"""Kinds that one type holds exactly."""
+
+
+def kind_of(value: object) -> object:
+    """What a value is."""
+    if type(value) is int and abs(value) > EXACT:
+        return LONG if -(2**63) <= value < 2**63 else TOO_LONG
+    return type(value)
+
+
+def struct_of(types: Mapping[str, str]) -> str:
     """The type of an object with these members."""
     return f"STRUCT({', '.join(f'{quoted(name)} {kind}' for name, kind in types.items())})"
 
@@ -306,7 +587,7 @@ class Exceptions:
 
 
 class Spill:
-    """The items by month, on disk: zstd frames of numbered lines, from buffers that are bounded together."""
+    """The items by month, on disk: zstd frames of lines, from buffers that are bounded together."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -315,13 +596,12 @@ class Spill:
         self.buffered = 0
         self.zstd = zstandard.ZstdCompressor(level=1)
 
-    def add(self, month: str, item_id: str, line: bytes) -> None:
+    def add(self, month: str, line: bytes) -> None:
         """Write an item down."""
-        head = b'{"n":%d,"id":%b,"item":' % (self.counts[month], msgspec.json.encode(item_id))
         self.counts[month] += 1
         buffer = self.buffers.setdefault(month, bytearray())
-        buffer += head + line + b"}\n"
-        self.buffered += len(head) + len(line) + 2
+        buffer += line + b"\n"
+        self.buffered += len(line) + 1
         if len(buffer) > FRAME_BYTES:
             self.flush([month])
         elif self.buffered > BUFFERED_BYTES:
@@ -413,104 +693,231 @@ class Schema:
     """What is learned of all items of a collection."""
 
     def __init__(self) -> None:
-        self.item, self.properties = Shape(), Shape()
+        self.members: dict[str, dict[str, Shape]] = {"item": {}, "properties": {}}
+        self.unlearned: set[str] = set()
+        self.known = 0
         self.texts: set[str] = set()
-        self.solid = False
+        self.finer: set[str] = set()
+        self.solid = self.more = False
 
     def learn(self, item: Json) -> None:
         """Take note of an item."""
-        properties = item.get("properties") or {}
-        self.item.learn({name: value for name, value in item.items() if name not in ("geometry", "properties")})
-        self.properties.learn(properties)
+        properties, assets, geometry = item.get("properties") or {}, item.get("assets"), item.get("geometry")
+        if isinstance(assets, dict):
+            item = {**item, "assets": {name: known_asset(asset) for name, asset in assets.items()}}
+        self.learn_members("item", {name: item[name] for name in item if name not in ("geometry", "properties")})
+        self.learn_members("properties", with_wkb(properties))
         self.solid = self.solid or len(item.get("bbox") or ()) == 6
-        self.texts |= {n for n in DATES if isinstance(properties.get(n), str) and instant(properties[n]) is None}
+        self.more = self.more or (geometry is not None and Geometry(geometry).more)
+        dates = {name: properties[name] for name in DATES if isinstance(properties.get(name), str)}
+        self.texts |= {name for name, text in dates.items() if instant(text) is None}
+        self.finer |= {name for name, text in dates.items() if FINER.search(text)}
+
+    def learn_members(self, source: str, values: Json) -> None:
+        """Take note of the members of an item or of its properties; of so many that memory is bounded."""
+        shapes = self.members[source]
+        for name, value in values.items():
+            if name not in shapes and len(shapes) >= MOST_COLUMNS and name not in CORE:
+                self.unlearned.add(source)
+                continue
+            shape = shapes.setdefault(name, Shape())
+            grown = shape.learn(value)
+            if grown > 0 and self.known + grown > MOST_SHAPES:
+                grown += shape.become_text("too many different members beside those of others")
+            self.known += grown
+
+    def fit(self, most: int) -> None:
+        """Make JSON text of what takes the most columns, until there are no more than so many."""
+        shapes = [shape for members in self.members.values() for shape in members.values()]
+        columns = {id(shape): shape.columns() for shape in shapes}
+        total = sum(columns.values())
+        for shape in sorted(shapes, key=lambda shape: -columns[id(shape)]):
+            taken = columns[id(shape)]
+            if total <= most or taken == 1:
+                return
+            shape.become_text(f"{taken:,} columns, where all columns together must be at most {most:,}")
+            total -= taken - 1
 
     def is_date(self, name: str) -> bool:
         """Whether a property becomes a timestamp."""
-        shape = self.properties.members[name]
-        return name in DATES and name not in self.texts and shape.kinds <= {str}
+        return name in DATES and name not in self.texts and self.members["properties"][name].kinds <= {str}
+
+
+def known_asset(asset: object) -> object:
+    """An asset as it is learned: one without members is still an object."""
+    return with_wkb(asset or {"href": None}) if isinstance(asset, dict | None) else asset
+
+
+def as_is(value: Any) -> object:
+    """What is stored of most values."""
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its name in the file, what it is called in rows, how DuckDB reads it there, and what is stored there."""
+
+    name: str
+    key: str
+    type: str
+    value: str
+    stored: Callable[[Any], object] = as_is
 
 
 class Columns:
-    """How the items of a collection become rows: the type that DuckDB reads them as, and what it selects from that.
+    """How the items of a collection become rows.
 
-    Names that differ in case only are one name to DuckDB: the later ones are read as JSON and get another name, as do
-    properties that are called like a member of the item.
+    A member gets a column of another name if its name is taken, which it is to DuckDB by one that differs in case only,
+    or if readers of stac-geoparquet expect another type by that name. Beyond a number of columns, the others are JSON
+    text in one.
     """
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, most: int) -> None:
+        schema.fit(most)
         self.schema = schema
         self.converted: dict[str, str] = {}
-        self.selected: dict[str, str] = {}
-        self.pointers: list[str] = []
-        members = {"geometry": "JSON", **{name: self.member(name) for name in schema.item.members}}
-        self.has_bbox = bool(members.get("bbox"))
-        kept = self.select("item", {name: kind for name, kind in members.items() if kind}, "")
-        properties = {name: self.property(name) for name in schema.properties.members}
-        inner = self.select("properties", properties, "/properties")
-        self.row = struct(kept | ({"properties": struct(inner)} if inner else {}))
+        self.all: list[Column] = []
+        self.taken = set(CORE)
+        self.named: dict[str, dict[str, Column | None]] = {"item": {"properties": None}, "properties": {}}
+        self.others: dict[str, Column] = {}
+        self.named["item"]["geometry"] = self.column(
+            "geometry", "VARCHAR", "from_base64({})", lambda geometry: Geometry(geometry).wkb
+        )
+        for name, shape in schema.members["item"].items():
+            if name in CORE:
+                self.named["item"][name] = self.core(name, shape) if is_there(shape) else None
+        for source in ("properties", "item"):
+            self.learned(source, most)
+        if schema.more:
+            self.converted["geometry"] = "its members beside type and coordinates are left out"
 
-    def member(self, name: str) -> str:
-        """The type of a member of the items; empty where it is left out, since no item has anything there."""
-        shape = self.schema.item.members[name]
+    def core(self, name: str, shape: Shape) -> Column:
+        """The column of a member that STAC defines."""
         if name == "bbox":
-            return "DOUBLE[]" if shape.kinds else ""
-        if name == "links" and shape.kinds <= {list} and not (shape.element and shape.element.kinds):
-            return LINKS
-        if name == "assets" and shape.kinds <= {dict} and not shape.members:
-            return ""
-        return shape.type(name, self.converted)
+            return self.column(name, "DOUBLE[]", bbox("{}", self.schema.solid))
+        kind = LINKS if name == "links" and not (shape.element and shape.element.kinds) else ""
+        kind = kind or shape.type(name, self.converted)
+        if name == "links":
+            fits = kind.startswith("STRUCT") and kind.endswith("[]")
+        elif name == "assets":
+            fits = not shape.why_json() and all(map(is_asset, shape.members.values()))
+        else:
+            fits = kind == TEXTS[name]
+        if not fits:
+            return self.renamed("item", name, kind, "it is not what readers expect")
+        projected = {key for key, asset in shape.members.items() if asset.holds_wkb()}
 
-    def property(self, name: str) -> str:
-        """The type of a property."""
-        if name in self.schema.texts:
-            self.converted[f"properties.{name}"] = "not RFC 3339 in every item: text instead of a timestamp"
-        return self.schema.properties.members[name].type(f"properties.{name}", self.converted)
+        def stored(assets: Json) -> Json:
+            return {key: with_wkb(asset) if key in projected else asset for key, asset in assets.items()}
 
-    def select(self, source: str, types: Mapping[str, str], pointer: str) -> dict[str, str]:
-        """Select the members of an item or its properties; returns the types of those that are read as typed."""
-        same = doubled(types)
-        taken = {column.lower() for column in self.selected}
-        for name in types:
-            column = name
-            while column.lower() in taken:
-                column = f"{source}:{column}"
-            taken.add(column.lower())
-            if column != name or name in same:
-                self.converted[f"{source}.{name}"] = f"its name is taken: it is the column {column}"
-            if name in same:
-                self.pointers.append(f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}")
-                self.selected[column] = f"odd.v{len(self.pointers)}"
+        return self.column(name, kind, shape.read("{}"), stored if projected else as_is)
+
+    def learned(self, source: str, most: int) -> None:
+        """The columns of the other members of an item, or of its properties."""
+        left_over = source in self.schema.unlearned
+        for name, shape in self.schema.members[source].items():
+            if name in self.named[source]:
+                continue
+            if len(self.all) < most:
+                self.named[source][name] = self.of_member(source, name, shape)
             else:
-                self.selected[column] = self.value(source, name)
-        return {name: kind for name, kind in types.items() if name not in same}
+                left_over = True
+        if left_over:
+            self.others[source] = self.column(self.free(source, f"{source}:others"), "JSON", "{}")
+            problem = f"more than {most:,} columns: the others are JSON text in the column {self.others[source].name}"
+            self.converted[path_of(source, "*")] = problem
 
-    def value(self, source: str, name: str) -> str:
-        """The SQL of a value."""
-        if source == "properties":
-            read = f"item.properties.{quoted(name)}"
-            return f"CAST(upper({read}) AS TIMESTAMPTZ)" if self.schema.is_date(name) else read
-        if name == "geometry":
-            return "ST_AsWKB(TRY(ST_GeomFromGeoJSON(item.geometry)))"
-        return bbox("item.bbox", self.schema.solid) if name == "bbox" else f"item.{quoted(name)}"
+    def of_member(self, source: str, name: str, shape: Shape) -> Column | None:
+        """The column of a member whose meaning is open; none where no item has what readers expect there."""
+        if source == "properties" and name == PROJECTED and shape.kinds <= {bytes}:
+            return self.column(name, "VARCHAR", "from_base64({})", lambda g: Geometry(g).wkb) if shape.kinds else None
+        if source == "properties" and self.schema.is_date(name):
+            if name in self.schema.finer:
+                self.converted[path_of(source, name)] = "finer than microseconds in some items: rounded"
+            return self.column(name, "BIGINT", "make_timestamptz({})", stored_moment)
+        kind = shape.type(path_of(source, name), self.converted)
+        if name == PROJECTED:
+            return self.renamed(source, name, kind, "it is not a geometry in every item")
+        if name in DATES:
+            return self.renamed(source, name, kind, "it is not a moment in every item")
+        column = self.free(source, name)
+        return (
+            self.column(name, kind, "{}") if column == name else self.renamed(source, name, kind, "its name is taken")
+        )
 
-    def query(self, spilled: Path, left_out: bool) -> str:
-        """The rows of a month."""
-        columns = ", ".join(f"{value} AS {quoted(name)}" for name, value in self.selected.items())
-        query = f"SELECT {columns} FROM {lines(spilled, {'n': 'BIGINT', 'item': self.row})} AS items"  # noqa: S608  # names are quoted
-        if self.pointers:
-            odd = ", ".join(f"item->{literal(pointer)} AS v{n}" for n, pointer in enumerate(self.pointers, 1))
-            query += f" JOIN (SELECT n, {odd} FROM {lines(spilled, {'n': 'BIGINT', 'item': 'JSON'})}) AS odd USING (n)"  # noqa: S608
-        return query + (" ANTI JOIN left_out USING (n)" if left_out else "")
+    def renamed(self, source: str, name: str, kind: str, reason: str) -> Column:
+        """A column of another name, and why."""
+        column = self.column(self.free(source, f"{source}:{name}"), kind, "{}")
+        path = path_of(source, name)
+        self.converted[path] = f"{self.converted.get(path, reason)}; it is the column {column.name}"
+        return column
 
-    def metadata(self) -> str:
+    def free(self, source: str, name: str) -> str:
+        """A name that no other column has."""
+        while name.lower() in self.taken:
+            name = f"{source}:{name}"
+        return name
+
+    def column(self, name: str, kind: str, value: str, stored: Callable[[Any], object] = as_is) -> Column:
+        """One more column."""
+        key = f"c{len(self.all)}"
+        self.taken.add(name.lower())
+        self.all.append(Column(name, key, kind, value.replace("{}", key), stored))
+        return self.all[-1]
+
+    def row(self, item: Json) -> Json:
+        """What is stored of an item; null is what is not there."""
+        row: Json = {}
+        for source, members in (("item", item), ("properties", item.get("properties") or {})):
+            others: Json = {}
+            for name, value in members.items():
+                if value is None:
+                    continue
+                if name not in self.named[source]:
+                    others[name] = value
+                elif column := self.named[source][name]:
+                    row[column.key] = column.stored(value)
+            if others:
+                row[self.others[source].key] = others
+        return row
+
+    def query(self, rows: Path, longest: int) -> str:
+        """The rows of a file, of which the longest has so many bytes."""
+        columns = ", ".join(f"{column.value} AS {quoted(column.name)}" for column in self.all)
+        types = {column.key: column.type for column in self.all}
+        return f"SELECT {columns} FROM {lines(rows, types, longest=longest)}"  # noqa: S608  # names are quoted
+
+    def metadata(self, covering: bool) -> str:
         """The file's GeoParquet and stac-geoparquet metadata; without a CRS it is OGC:CRS84, as GeoJSON is."""
         corners = {corner: ["bbox", corner] for corner in ("xmin", "ymin", "xmax", "ymax")}
-        geometry: Json = {"encoding": "WKB", "geometry_types": []}
-        if self.has_bbox:
-            geometry["covering"] = {"bbox": corners}
-        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
+        wkb: Json = {"encoding": "WKB", "geometry_types": []}
+        columns: Json = {"geometry": {**wkb, "covering": {"bbox": corners}} if covering else wkb}
+        if any(column.name == PROJECTED for column in self.all):
+            columns[PROJECTED] = {**wkb, "crs": None}
+        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": columns}
         return f"{{geo: {literal(json.dumps(geo))}, 'stac-geoparquet': {literal(json.dumps({'version': '1.1.0'}))}}}"
+
+
+def path_of(source: str, name: str) -> str:
+    """What a member is called in the report."""
+    return name if source == "item" else f"{source}.{name}"
+
+
+def stored_moment(text: str) -> int | None:
+    """A moment as it is stored."""
+    moment = instant(text)
+    return microseconds(moment) if moment else None
+
+
+def is_there(shape: Shape) -> bool:
+    """Whether any item has something there, be it an empty list."""
+    return bool(shape.kinds) and (bool(shape.members or shape.reason) or shape.kinds != {dict})
+
+
+def is_asset(shape: Shape) -> bool:
+    """Whether a column of assets is what stac-geoparquet expects: an object whose projected geometry is WKB."""
+    projected = shape.members.get(PROJECTED)
+    return shape.kinds == {dict} and not shape.why_json() and (projected is None or projected.kinds == {bytes})
 
 
 def bbox(value: str, solid: bool) -> str:
@@ -526,52 +933,74 @@ def bbox(value: str, solid: bool) -> str:
     return f"CASE WHEN {value} IS NOT NULL THEN {{{members}}} END"
 
 
-def lines(file: Path, types: Mapping[str, str], compression: str = "zstd") -> str:
-    """The table function that reads a spilled file."""
+def lines(file: Path, types: Mapping[str, str], compression: str = "zstd", longest: int = 1 << 24) -> str:
+    """The table function that reads a spilled file, of whose objects the longest has so many bytes."""
     columns = ", ".join(f"{name}: {literal(kind)}" for name, kind in types.items())
-    form = f"format = 'newline_delimited', compression = {literal(compression)}"
+    form = f"format = 'newline_delimited', compression = {literal(compression)}, maximum_object_size = {longest}"
     return f"read_json({literal(str(file))}, {form}, columns = {{{columns}}})"
+
+
+class NoView(Exception):
+    """The items of a collection cannot be written as Parquet."""
 
 
 class Month:
     """One file of the answer."""
 
-    def __init__(self, database: duckdb.DuckDBPyConnection, spill: Spill, month: str, exceptions: Exceptions) -> None:
-        self.database, self.month, self.exceptions = database, month, exceptions
+    def __init__(self, spill: Spill, month: str, columns: Columns, footprints: "Footprints") -> None:
+        self.month, self.columns, self.footprints = month, columns, footprints
         self.spilled, self.count = spill.file(month), spill.counts[month]
+        self.stored = spill.folder / f"{month}.rows.zst"
         self.file = spill.folder / f"{month}.parquet"
-        self.rows = 0
+        self.longest = ROW_BUFFER
+        self.covering = any(column.name == "bbox" for column in columns.all)
 
-    def write(self, columns: Columns) -> None:
-        """Write the file, and count what is in it.
+    def write(self, database: duckdb.DuckDBPyConnection) -> int:
+        """Write the file; how many rows are in it.
 
         Raises:
-            Failed: rows and exceptions are not what was archived.
+            NoView: it is not what was archived, or too large for blob storage.
         """
-        left_out = self.leave_out()
-        options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, KV_METADATA {columns.metadata()}"
-        self.database.execute(
-            f"COPY ({columns.query(self.spilled, left_out > 0)}) TO {literal(str(self.file))} ({options})"
-        )
-        self.rows = self.number(f"SELECT count(*) FROM read_parquet({literal(str(self.file))})")  # noqa: S608
-        if self.rows + left_out != self.count:
-            problem = f"{self.rows} rows and {left_out} left out are not the {self.count} items of {self.month}"
-            raise Failed(UNEXPECTED, f"rows got lost: {problem}")
+        with self.stored.open("wb") as file, zstandard.ZstdCompressor(level=1).stream_writer(file) as rows_file:
+            for line in archived(self.spilled):
+                rows_file.write(self.row(msgspec.json.decode(line)))
+        groups = f"ROW_GROUP_SIZE {ROW_GROUP_ROWS}, ROW_GROUP_SIZE_BYTES '{ROW_GROUP_BYTES}'"
+        options = f"FORMAT parquet, COMPRESSION zstd, {groups}, KV_METADATA {self.columns.metadata(self.covering)}"
+        query = self.columns.query(self.stored, self.longest)
+        database.execute(f"COPY ({query}) TO {literal(str(self.file))} ({options})")
+        self.stored.unlink()
+        written = next(rows(database, f"SELECT count(*) FROM read_parquet({literal(str(self.file))})"))[0]  # noqa: S608
+        if written != self.count:
+            raise NoView(f"{written} rows of {self.month} are not its {self.count} items")
+        if self.file.stat().st_size > MOST_BYTES:
+            raise NoView(f"{self.month} has more than {MOST_BYTES:,} bytes, which no single upload may have")
+        return self.count
 
-    def leave_out(self) -> int:
-        """Note which lines are no rows, since their geometry is none; how many."""
-        kinds = {"n": "BIGINT", "id": "VARCHAR", "item": "STRUCT(geometry JSON)"}
-        self.database.execute(
-            f"CREATE OR REPLACE TEMP TABLE left_out AS SELECT n, id FROM {lines(self.spilled, kinds)} "  # noqa: S608
-            "WHERE item.geometry IS NOT NULL AND TRY(ST_GeomFromGeoJSON(item.geometry)) IS NULL"
-        )
-        for item_id in rows(self.database, "SELECT id FROM left_out ORDER BY n"):
-            self.exceptions.add(self.month, *item_id, "its geometry is no GeoJSON geometry")
-        return self.number("SELECT count(*) FROM left_out")
+    def row(self, item: Json) -> bytes:
+        """A row of the file, as JSON; notes where it lies."""
+        bbox, geometry = item.get("bbox"), item.get("geometry")
+        if self.covering and geometry is not None:
+            self.covering = covers(corners_of(bbox), Geometry(geometry).box)
+        self.footprints.learn(corners_of(bbox), geometry)
+        row = msgspec.json.encode(self.columns.row(item)) + b"\n"
+        self.longest = max(self.longest, len(row))
+        return row
 
-    def number(self, query: str) -> int:
-        """The one number that a query answers with."""
-        return int(next(rows(self.database, query))[0])
+
+def corners_of(bbox: list[float] | None) -> Box | None:
+    """The corners of a bbox on the ground."""
+    if bbox is None:
+        return None
+    half = len(bbox) // 2
+    return bbox[0], bbox[1], bbox[half], bbox[half + 1]
+
+
+def covers(outer: Box | None, inner: Box) -> bool:
+    """Whether a box holds another, and does not cross the antimeridian."""
+    return outer is not None and all(
+        low <= high
+        for low, high in ((outer[0], inner[0]), (outer[1], inner[1]), (inner[2], outer[2]), (inner[3], outer[3]))
+    )
 
 
 def rows(database: duckdb.DuckDBPyConnection, query: str) -> Iterator[tuple[Any, ...]]:
@@ -581,12 +1010,6 @@ def rows(database: duckdb.DuckDBPyConnection, query: str) -> Iterator[tuple[Any,
         yield from some
 
 
-Box = tuple[float, float, float, float]
-"""West, south, east, north; it crosses the antimeridian where west is above east."""
-Span = tuple[int, int, int, int]
-"""First and last column, first and last row."""
-
-
 class Footprints:
     """Where the rows of a collection lie: how many footprints touch each cell, on grids as fine as the limit allows."""
 
@@ -594,17 +1017,11 @@ class Footprints:
         self.items = 0
         self.grids = [Grid(degrees) for degrees in GRIDS_DEGREES]
 
-    def learn(self, database: duckdb.DuckDBPyConnection, file: Path, has_bbox: bool) -> None:
-        """Take note of the rows of a file: of their boxes, or of their geometries where a box is wide or missing."""
-        corners = [f"bbox.{corner}" if has_bbox else "NULL" for corner in ("xmin", "ymin", "xmax", "ymax")]
-        unsure = f"bbox IS NULL OR bbox.xmax - bbox.xmin > {WIDE_DEGREES}" if has_bbox else "true"
-        query = (
-            f"SELECT {', '.join(corners)}, CASE WHEN {unsure} THEN ST_AsGeoJSON(geometry) END "  # noqa: S608
-            f"FROM read_parquet({literal(str(file))})"
-        )
-        for *corner, geometry in rows(database, query):
-            boxes = list(parts_of(json.loads(geometry))) if geometry else []
-            self.add([box for box in boxes or [tuple(corner)] if on_earth(box)])
+    def learn(self, corners: Box | None, geometry: Json | None) -> None:
+        """Take note of a row: of its box, or of its geometry where the box is wide or missing."""
+        unsure = corners is None or corners[2] - corners[0] > WIDE_DEGREES
+        boxes = list(parts_of(geometry)) if unsure and geometry else []
+        self.add([box for box in boxes or filter(None, [corners]) if on_earth(box)])
 
     def add(self, boxes: list[Box]) -> None:
         """Take note of an item."""
@@ -712,9 +1129,9 @@ def positions(coordinates: list[Any]) -> Iterator[list[float]]:
             yield from positions(part)
 
 
-def on_earth(box: tuple[Any, ...]) -> bool:
-    """Whether all corners are there, and longitudes at most one turn too far."""
-    return None not in box and all(abs(x) <= 540 for x in box[::2]) and -90 <= box[1] <= box[3] <= 90
+def on_earth(box: Box) -> bool:
+    """Whether its latitudes are on Earth, and its longitudes at most one turn too far."""
+    return all(abs(x) <= 540 for x in box[::2]) and -90 <= box[1] <= box[3] <= 90
 
 
 class Identity:
@@ -858,9 +1275,9 @@ class Divided:
         """Take note of the item on a line of a shard."""
         self.count += 1
         try:
-            item = item_of(line)
+            item, unread = told(line)
             self.ids.add(item, shard, number)
-            self.spill.add(check_row(item, line), item["id"], line)
+            self.spill.add(check_row(item, line, unread), line)
             self.schema.learn(item)
         except NoRow as no_row:
             self.exceptions.add(no_row.month, no_row.item_id, no_row.problem)
@@ -958,49 +1375,75 @@ def compact(wanted: Wanted, storage: Storage, folder: str, workplace: Path) -> J
             divided.spill.clear()
             divided = divide(wanted, storage, folder, workplace)
             divided.ids.load(connection)
-        columns, footprints = Columns(divided.schema), Footprints()
         target = f"{folder}/parquet/{wanted.segment}"
-        files = write_months(connection, divided, columns, footprints, storage, target)
+        view = write_view(divided, storage, target)
         changes = write_ids(connection, wanted, storage, folder, workplace)
     report: Json = {
         "collection": wanted.collection,
-        "files": files,
-        "exceptions": divided.exceptions.listed,
-        "exceptions_count": divided.exceptions.counts.total(),
-        "converted": columns.converted,
+        **view,
         "cleaned": sorted(cleaned),
         "changed_by": divided.changed_by(),
         "changes": changes,
-        "footprints": footprints.report(),
     }
     storage.put(f"{target}/compaction.json", json.dumps(report).encode(), "application/json")
     return report
 
 
-def write_months(
-    connection: duckdb.DuckDBPyConnection,
-    divided: Divided,
-    columns: Columns,
-    footprints: Footprints,
-    storage: Storage,
-    target: str,
+def write_view(divided: Divided, storage: Storage, target: str) -> Json:
+    """Write the files of all months, with few columns where memory is too short for many; what the report says of them.
+
+    Where that cannot be done either, all items are exceptions: the archive alone has them.
+    """
+    problem = ""
+    for most in (MOST_COLUMNS, FEWEST_COLUMNS):
+        columns, footprints = Columns(divided.schema, most), Footprints()
+        try:
+            files = write_months(divided, columns, footprints, storage, target)
+        except (duckdb.Error, NoView) as error:
+            problem = one_line(str(error))
+            note(f"with at most {most:,} columns the files cannot be written: {problem}")
+        else:
+            exceptions = divided.exceptions
+            return view_of(files, exceptions.counts, exceptions.listed, columns.converted, footprints)
+    for month in divided.spill.counts:
+        storage.delete(f"{target}/{month}.parquet")
+    counts = divided.exceptions.counts + divided.spill.counts
+    sentence = f"the Parquet of this collection could not be written: {problem}"
+    everything = {"id": None, "problem": sentence}
+    return {**view_of({}, counts, [everything], {}, Footprints()), "failed": sentence}
+
+
+def view_of(
+    files: Json, exceptions: Counter[str], listed: list[Json], converted: dict[str, str], footprints: Footprints
 ) -> Json:
-    """Write a file for each month that has rows; what became of the items of each."""
-    files: Json = {}
-    for name in sorted(divided.spill.counts):
-        month = Month(connection, divided.spill, name, divided.exceptions)
-        month.write(columns)
-        footprints.learn(connection, month.file, columns.has_bbox)
-        storage.put(f"{target}/{name}.parquet", month.file, "application/vnd.apache.parquet")
-        files[name] = {"rows": month.rows, "bytes": month.file.stat().st_size}
-        note(f"{name}: {month.rows:,} rows, {files[name]['bytes']:,} bytes")
-        month.file.unlink()
-        month.spilled.unlink()
-    exceptions = divided.exceptions.counts
+    """What the report says of the files."""
+    none = {"rows": 0, "bytes": 0}
     return {
-        name: {"rows": 0, "bytes": 0, **files.get(name, {}), "exceptions": exceptions[name]}
-        for name in sorted({*files, *exceptions})
+        "files": {n: {**files.get(n, none), "exceptions": exceptions[n]} for n in sorted({*files, *exceptions})},
+        "exceptions": listed,
+        "exceptions_count": exceptions.total(),
+        "converted": converted,
+        "footprints": footprints.report(),
+        "failed": None,
     }
+
+
+def write_months(divided: Divided, columns: Columns, footprints: Footprints, storage: Storage, target: str) -> Json:
+    """Write a file for each month that has rows; how many, and its size.
+
+    In a database of its own: one that ran out of memory, or met an error of its own, does not go on.
+    """
+    files: Json = {}
+    with database(divided.spill.folder) as connection:
+        connection.execute("SET threads = 1; SET preserve_insertion_order = false")  # one thread keeps it all the same
+        for name in sorted(divided.spill.counts):
+            month = Month(divided.spill, name, columns, footprints)
+            count = month.write(connection)
+            storage.put(f"{target}/{name}.parquet", month.file, "application/vnd.apache.parquet")
+            files[name] = {"rows": count, "bytes": month.file.stat().st_size}
+            note(f"{name}: {count:,} rows, {files[name]['bytes']:,} bytes")
+            month.file.unlink()
+    return files
 
 
 def write_ids(

@@ -410,7 +410,7 @@ def test_names_that_are_taken_become_other_columns(container: Container, compact
     clashing = {"id": 5, "Bands": "x", "bands": [1], "geometry": "y", "a/~": 1, "A/~": 2}
     container.archive(item("a", properties=clashing, foreign={"x": 1, "X": 2}))
     columns = '"properties:id", Bands, "properties:bands", "properties:geometry", "a/~", "properties:A/~", "foreign"'
-    assert compact().rows("2020-01", columns) == [(5, "x", "[1]", "y", 1, "2", '{"x":1,"X":2}')]
+    assert compact().rows("2020-01", columns) == [(5, "x", [1], "y", 1, 2, '{"x":1,"X":2}')]
 
 
 def test_names_that_look_like_sql_are_names(container: Container, compact: Compact) -> None:
