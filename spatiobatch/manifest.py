@@ -33,6 +33,8 @@ class CollectionTotals(BaseModel):
     arrived: int = 0
     deleted: int = 0
     unsettled: int = 0
+    not_in_parquet: int = 0
+    """Items that the archive alone has."""
     changed_by: str | None = None
     """The property by which changed items can be asked for, where every item has it: `_msft:ts` or `updated`."""
 

@@ -80,15 +80,6 @@ MOMENT = re.compile(
     re.ASCII,
 )
 FINER = re.compile(r"\.\d{6}\d*[1-9]")
-TEXTS = {
-    "id": "VARCHAR",
-    "type": "VARCHAR",
-    "stac_version": "VARCHAR",
-    "collection": "VARCHAR",
-    "stac_extensions": "VARCHAR[]",
-}
-"""The types that readers of stac-geoparquet expect of an item's members."""
-CORE = {*TEXTS, "geometry", "bbox", "links", "assets", "properties"}
 PROJECTED = "proj:geometry"
 """A geometry in properties or in an asset, which stac-geoparquet reads as WKB."""
 LONGEST_LINE = 15_000_000
@@ -254,12 +245,9 @@ def place_problem(bbox: object, geometry: object) -> str:
 def repeats_names(item: Json, line: bytes) -> bool:
     """Whether an object in an item's JSON has two members of one name, of which readers see one.
 
-    Names are counted before they are compared: in a line that names them once, a quote and a colon follow each other
-    as often as in the item written anew.
+    A line that names each member once has as many colons as the item written anew, unless one is escaped.
     """
-    written_anew = msgspec.json.encode(item)
-    spaced = any(space in line for space in (b" :", b"\t:", b"\r:"))
-    if not spaced and b"\\u0022" not in line and line.count(b'":') == written_anew.count(b'":'):
+    if line.count(b":") == msgspec.json.encode(item).count(b":") and b"\\u003" not in line:
         return False
 
     def members(pairs: list[tuple[str, Any]]) -> Json:
@@ -333,7 +321,8 @@ class Geometry:
     """A GeoJSON geometry, as ISO WKB.
 
     All of its positions have two or all have three numbers. What GEOS refuses to read, so that one row would keep
-    geopandas from a whole file, is none: open rings, lines of one position, empty parts.
+    geopandas from a whole file, is none: open rings, lines of one position, empty parts. Nor does rustac read a
+    collection in a collection.
 
     Raises:
         ValueError: it is none; the end of a sentence that begins with it.
@@ -343,16 +332,15 @@ class Geometry:
         self.size = 0
         self.box: Box = (math.inf, math.inf, -math.inf, -math.inf)
         self.more = False
-        try:
-            self.wkb = self.written(geometry)
-        except RecursionError:
-            raise ValueError("is nested too deeply") from None
+        self.wkb = self.written(geometry)
 
-    def written(self, geometry: object) -> bytes:
-        """The WKB of a geometry or of a part of one."""
+    def written(self, geometry: object, inner: bool = False) -> bytes:
+        """The WKB of a geometry or of one in a collection."""
         kind = geometry.get("type") if isinstance(geometry, dict) else None
         if not isinstance(geometry, dict) or not isinstance(kind, str) or kind not in GEOMETRIES:
             raise ValueError("is no GeoJSON geometry")
+        if inner and kind == "GeometryCollection":
+            raise ValueError("has a collection in a collection")
         inside = "geometries" if kind == "GeometryCollection" else "coordinates"
         self.more = self.more or bool(geometry.keys() - {"type", inside})
         return self.of_kind(kind, geometry.get(inside))
@@ -366,7 +354,7 @@ class Geometry:
         elif kind == "Polygon":
             content = counted(b"".join(map(self.ring, listed(inside))), inside)
         elif kind == "GeometryCollection":
-            content = counted(b"".join(map(self.written, listed(inside))), inside)
+            content = counted(b"".join(self.written(some, inner=True) for some in listed(inside)), inside)
         else:
             part = kind.removeprefix("Multi")
             content = counted(b"".join(self.of_kind(part, some) for some in listed(inside)), inside)
@@ -408,15 +396,114 @@ def counted(content: bytes, inside: object) -> bytes:
     return struct.pack("<I", len(listed(inside))) + content
 
 
-def with_wkb(members: Json) -> Json:
-    """The properties, or an asset, with `proj:geometry` as WKB where it is a geometry and nothing else."""
+Part = tuple[Any, Any]
+"""Of a value, what readers of stac-geoparquet expect by its name, and what is otherwise or more; either may be None."""
+
+
+def part_text(value: object) -> Part:
+    """A text, or not."""
+    return (value, None) if isinstance(value, str) else (None, value)
+
+
+def part_moment(value: object) -> Part:
+    """A moment, or its text; both where it is finer than microseconds."""
+    moment = instant(value)
+    return moment, value if moment is None or FINER.search(str(value)) else None
+
+
+def part_geometry(value: object) -> Part:
+    """WKB, or not; both where there is more than a geometry."""
     try:
-        geometry = Geometry(members[PROJECTED]) if members[PROJECTED] is not None else None
-    except (ValueError, KeyError):
-        return members
-    if geometry is None:
-        return {name: value for name, value in members.items() if name != PROJECTED}
-    return members if geometry.more else {**members, PROJECTED: geometry.wkb}
+        geometry = Geometry(value)
+    except ValueError:
+        return None, value
+    return geometry.wkb, value if geometry.more else None
+
+
+def part_list(value: object, fits: Callable[[Any], bool]) -> Part:
+    """The elements that fit, and those that do not."""
+    if not isinstance(value, list):
+        return None, value
+    odd = [some for some in value if not fits(some)]
+    return [some for some in value if fits(some)] if odd else value, odd or None
+
+
+def part_extensions(value: object) -> Part:
+    """Addresses of extensions."""
+    return part_list(value, lambda extension: isinstance(extension, str))
+
+
+def part_links(value: object) -> Part:
+    """Links, which have an address and a relation."""
+    return part_list(value, lambda link: are_texts(link, ("href", "rel"), ("type", "title", "method")))
+
+
+def part_assets(value: object) -> Part:
+    """Assets, which have an address."""
+    if not isinstance(value, dict):
+        return {}, value
+    parts = {name: part_asset(asset) for name, asset in value.items() if asset is not None}
+    odd = {name: part[1] for name, part in parts.items() if part[1] is not None}
+    return {name: part[0] for name, part in parts.items() if part[0] is not None}, odd or None
+
+
+def part_asset(asset: object) -> Part:
+    """An asset, with its projected geometry as WKB."""
+    if not isinstance(asset, dict) or not are_texts(asset, ("href",), ("title", "description", "type")):
+        return None, asset
+    if asset.get("roles") is not None and part_extensions(asset["roles"])[1] is not None:
+        return None, asset
+    if PROJECTED not in asset:
+        return asset, None
+    wkb, odd = part_geometry(asset[PROJECTED]) if asset[PROJECTED] is not None else (None, None)
+    whole = {name: value for name, value in asset.items() if name != PROJECTED}
+    return (whole if wkb is None else {**whole, PROJECTED: wkb}, None) if odd is None else (None, asset)
+
+
+def are_texts(value: object, needed: Iterable[str], possible: Iterable[str]) -> bool:
+    """Whether it is an object with texts in these places."""
+    if not isinstance(value, dict):
+        return False
+    if any(type(value[name]) is not str for name in possible if name in value and value[name] is not None):
+        return False
+    return not any(type(value.get(name)) is not str for name in needed)
+
+
+PARTS: dict[str, dict[str, Callable[[Any], Part]]] = {
+    "item": {
+        **dict.fromkeys(("id", "type", "stac_version", "collection"), part_text),
+        "stac_extensions": part_extensions,
+        "geometry": part_geometry,
+        "bbox": lambda bbox: (bbox, None),
+        "links": part_links,
+        "assets": part_assets,
+    },
+    "properties": {
+        **dict.fromkeys(DATES, part_moment),
+        **dict.fromkeys(("title", "description"), part_text),
+        PROJECTED: part_geometry,
+    },
+}
+"""What readers of stac-geoparquet know by its name: another kind of value in one row keeps some from a whole file."""
+RESERVED = {"properties", *PARTS["item"], *PARTS["properties"]}
+
+
+def parted(item: Json) -> tuple[dict[str, Json], Json]:
+    """The members of an item and its properties; and by the name of a column, what readers do not expect by theirs."""
+    odd: Json = {}
+    members = {"item": dict(item), "properties": dict(item.get("properties") or {})}
+    members["item"].pop("properties", None)
+    members["item"].setdefault("assets", {})  # rustac reads no file where some items have assets and some have null
+    for source, values in members.items():
+        for name, part in PARTS[source].items():
+            if name in values:
+                good, other = (None, None) if values[name] is None else part(values[name])
+                values[name] = good
+                if good is None:
+                    del values[name]
+                if other is not None:
+                    odd[f"{source}:{name}"] = other
+    return members, odd
 
 
 @dataclass(slots=True)
@@ -450,10 +537,14 @@ class Shape:
         """Take note of an object."""
         grown, members = 0, self.members
         for name, part in value.items():
-            if name not in members:
-                members[name] = Shape()
+            shape = members.get(name)
+            if shape is None:
+                shape = members[name] = Shape()
                 grown += 1
-            grown += members[name].learn(part, depth + 1)
+            if type(part) in PLAIN_KINDS:
+                shape.kinds.add(type(part))  # a short cut for most of them
+            else:
+                grown += shape.learn(part, depth + 1)
         if len(members) > MOST_MEMBERS:
             return grown + self.become_text(f"more than {MOST_MEMBERS} different members")
         return grown
@@ -486,11 +577,7 @@ class Shape:
             return struct_of({name: shape.type(f"{path}.{name}", converted) for name, shape in self.members.items()})
         if self.kinds == {list}:
             return self.list_type(path, converted)
-        if self.kinds == {bool}:
-            return "BOOLEAN"
-        if self.kinds and self.kinds <= {int, LONG}:
-            return "BIGINT"
-        return "DOUBLE" if float in self.kinds else "VARCHAR"
+        return next((kind for kinds, kind in TYPES if self.kinds and self.kinds <= kinds), "VARCHAR")
 
     def list_type(self, path: str, converted: dict[str, str]) -> str:
         """The type of lists; a list is one text rather than a list of texts."""
@@ -507,7 +594,7 @@ class Shape:
         if self.reason:
             return self.reason
         named = sorted(kind.__name__ if isinstance(kind, type) else str(kind) for kind in self.kinds)
-        if self.kinds & TEXT_ONLY or (len(named) > 1 and not any(self.kinds <= kinds for kinds in NUMBERS)):
+        if self.kinds & TEXT_ONLY or (len(named) > 1 and not any(self.kinds <= kinds for kinds, _ in TYPES)):
             return f"values of several types: {', '.join(named)}" if len(named) > 1 else named[0]
         if self.kinds != {dict}:
             return ""
@@ -516,6 +603,12 @@ class Shape:
         if nameless(self.members):
             return "members whose names no column can have"
         return "members whose names differ in case only" if doubled(self.members) else ""
+
+    def is_objects(self) -> bool:
+        """Whether all members, or all elements, are objects that have columns."""
+        inner = self.element or self
+        shapes = [inner] if self.element else list(self.members.values())
+        return not self.reason and not inner.why_json() and all(s.kinds == {dict} and not s.why_json() for s in shapes)
 
     def read(self, value: str) -> str:
         """The SQL of a value that was written as JSON: WKB is base64 there."""
@@ -533,10 +626,18 @@ class Shape:
         return not self.why_json() and any(shape.holds_wkb() for shape in self.members.values())
 
 
+PLAIN_KINDS = {str, float, bool}
 LONG, TOO_LONG = f"integers beyond {EXACT}", "integers beyond 64 bits"
 TEXT_ONLY: set[object] = {TOO_LONG, "nested too deeply"}
-NUMBERS: tuple[set[object], ...] = ({int, float}, {int, LONG})
-"""Kinds that one type holds exactly."""
+TYPES: tuple[tuple[set[object], str], ...] = (
+    ({bool}, "BOOLEAN"),
+    ({int, LONG}, "BIGINT"),
+    ({int, float}, "DOUBLE"),
+    ({datetime}, "TIMESTAMPTZ"),
+    ({str}, "VARCHAR"),
+    ({bytes}, "VARCHAR"),
+)
+"""What holds some kinds of values exactly; WKB is base64 in JSON."""
 
 
 def kind_of(value: object) -> object:
@@ -696,31 +797,27 @@ class Schema:
         self.members: dict[str, dict[str, Shape]] = {"item": {}, "properties": {}}
         self.unlearned: set[str] = set()
         self.known = 0
-        self.texts: set[str] = set()
-        self.finer: set[str] = set()
-        self.solid = self.more = False
+        self.odd: dict[str, None] = {}
+        self.solid = False
 
     def learn(self, item: Json) -> None:
         """Take note of an item."""
-        properties, assets, geometry = item.get("properties") or {}, item.get("assets"), item.get("geometry")
-        if isinstance(assets, dict):
-            item = {**item, "assets": {name: known_asset(asset) for name, asset in assets.items()}}
-        self.learn_members("item", {name: item[name] for name in item if name not in ("geometry", "properties")})
-        self.learn_members("properties", with_wkb(properties))
+        members, odd = parted(item)
+        for source, values in members.items():
+            self.learn_members(source, values)
+        self.odd.update(dict.fromkeys(odd))
         self.solid = self.solid or len(item.get("bbox") or ()) == 6
-        self.more = self.more or (geometry is not None and Geometry(geometry).more)
-        dates = {name: properties[name] for name in DATES if isinstance(properties.get(name), str)}
-        self.texts |= {name for name, text in dates.items() if instant(text) is None}
-        self.finer |= {name for name, text in dates.items() if FINER.search(text)}
 
     def learn_members(self, source: str, values: Json) -> None:
         """Take note of the members of an item or of its properties; of so many that memory is bounded."""
         shapes = self.members[source]
         for name, value in values.items():
-            if name not in shapes and len(shapes) >= MOST_COLUMNS and name not in CORE:
-                self.unlearned.add(source)
-                continue
-            shape = shapes.setdefault(name, Shape())
+            shape = shapes.get(name)
+            if shape is None:
+                if len(shapes) >= MOST_COLUMNS and name not in RESERVED:
+                    self.unlearned.add(source)
+                    continue
+                shape = shapes[name] = Shape()
             grown = shape.learn(value)
             if grown > 0 and self.known + grown > MOST_SHAPES:
                 grown += shape.become_text("too many different members beside those of others")
@@ -738,38 +835,22 @@ class Schema:
             shape.become_text(f"{taken:,} columns, where all columns together must be at most {most:,}")
             total -= taken - 1
 
-    def is_date(self, name: str) -> bool:
-        """Whether a property becomes a timestamp."""
-        return name in DATES and name not in self.texts and self.members["properties"][name].kinds <= {str}
-
-
-def known_asset(asset: object) -> object:
-    """An asset as it is learned: one without members is still an object."""
-    return with_wkb(asset or {"href": None}) if isinstance(asset, dict | None) else asset
-
-
-def as_is(value: Any) -> object:
-    """What is stored of most values."""
-    return value
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its name in the file, what it is called in rows, how DuckDB reads it there, and what is stored there."""
+    """A column: its name in the file, what it is called in rows, how DuckDB reads it there."""
 
     name: str
     key: str
     type: str
     value: str
-    stored: Callable[[Any], object] = as_is
 
 
 class Columns:
     """How the items of a collection become rows.
 
-    A member gets a column of another name if its name is taken, which it is to DuckDB by one that differs in case only,
-    or if readers of stac-geoparquet expect another type by that name. Beyond a number of columns, the others are JSON
-    text in one.
+    A member gets a column of another name where its own is taken, as it is to DuckDB by one that differs in case only,
+    or where readers know something else by it. Beyond a number of columns, the others are JSON text in one.
     """
 
     def __init__(self, schema: Schema, most: int) -> None:
@@ -777,106 +858,91 @@ class Columns:
         self.schema = schema
         self.converted: dict[str, str] = {}
         self.all: list[Column] = []
-        self.taken = set(CORE)
-        self.named: dict[str, dict[str, Column | None]] = {"item": {"properties": None}, "properties": {}}
+        self.taken = set(RESERVED)
+        self.named: dict[str, dict[str, Column]] = {"item": {}, "properties": {}}
+        self.named["item"]["geometry"] = self.column("geometry", "VARCHAR", "from_base64({})")
+        self.named["properties"]["datetime"] = self.column("datetime", "TIMESTAMPTZ", "{}")
+        self.text_of_assets = False
+        for source, parts in PARTS.items():
+            for name, shape in schema.members[source].items():
+                if name in parts and name not in self.named[source] and is_there(shape):
+                    self.named[source][name] = self.known(source, name, shape)
+        self.odd = {name: self.not_known(*name.split(":", 1)) for name in schema.odd}
         self.others: dict[str, Column] = {}
-        self.named["item"]["geometry"] = self.column(
-            "geometry", "VARCHAR", "from_base64({})", lambda geometry: Geometry(geometry).wkb
-        )
-        for name, shape in schema.members["item"].items():
-            if name in CORE:
-                self.named["item"][name] = self.core(name, shape) if is_there(shape) else None
         for source in ("properties", "item"):
             self.learned(source, most)
-        if schema.more:
-            self.converted["geometry"] = "its members beside type and coordinates are left out"
 
-    def core(self, name: str, shape: Shape) -> Column:
-        """The column of a member that STAC defines."""
+    def known(self, source: str, name: str, shape: Shape) -> Column:
+        """The column of what readers know by its name."""
         if name == "bbox":
             return self.column(name, "DOUBLE[]", bbox("{}", self.schema.solid))
-        kind = LINKS if name == "links" and not (shape.element and shape.element.kinds) else ""
-        kind = kind or shape.type(name, self.converted)
-        if name == "links":
-            fits = kind.startswith("STRUCT") and kind.endswith("[]")
-        elif name == "assets":
-            fits = not shape.why_json() and all(map(is_asset, shape.members.values()))
-        else:
-            fits = kind == TEXTS[name]
-        if not fits:
-            return self.renamed("item", name, kind, "it is not what readers expect")
-        projected = {key for key, asset in shape.members.items() if asset.holds_wkb()}
+        if name == "links" and not (shape.element and shape.element.kinds):
+            return self.column(name, LINKS, "{}")
+        kind = shape.type(path_of(source, name), self.converted)
+        if name in ("assets", "links") and (kind == "JSON" or not shape.is_objects()):
+            self.text_of_assets = self.text_of_assets or name == "assets"
+            return self.renamed(source, name, "JSON", "members that are not always objects")
+        return self.column(name, kind, shape.read("{}"))
 
-        def stored(assets: Json) -> Json:
-            return {key: with_wkb(asset) if key in projected else asset for key, asset in assets.items()}
-
-        return self.column(name, kind, shape.read("{}"), stored if projected else as_is)
+    def not_known(self, source: str, name: str) -> Column:
+        """The column of what readers do not expect by its name."""
+        if source == "item" and name == "assets" and self.text_of_assets:
+            return self.named[source][name]
+        return self.renamed(source, name, "JSON", "what readers of stac-geoparquet do not expect there is JSON text")
 
     def learned(self, source: str, most: int) -> None:
         """The columns of the other members of an item, or of its properties."""
         left_over = source in self.schema.unlearned
         for name, shape in self.schema.members[source].items():
-            if name in self.named[source]:
+            if name in PARTS[source]:
                 continue
             if len(self.all) < most:
-                self.named[source][name] = self.of_member(source, name, shape)
+                self.named[source][name] = self.open(source, name, shape)
             else:
                 left_over = True
         if left_over:
-            self.others[source] = self.column(self.free(source, f"{source}:others"), "JSON", "{}")
-            problem = f"more than {most:,} columns: the others are JSON text in the column {self.others[source].name}"
-            self.converted[path_of(source, "*")] = problem
+            self.others[source] = self.renamed(
+                source, "others", "JSON", f"more than {most:,} columns: JSON text of the others"
+            )
 
-    def of_member(self, source: str, name: str, shape: Shape) -> Column | None:
-        """The column of a member whose meaning is open; none where no item has what readers expect there."""
-        if source == "properties" and name == PROJECTED and shape.kinds <= {bytes}:
-            return self.column(name, "VARCHAR", "from_base64({})", lambda g: Geometry(g).wkb) if shape.kinds else None
-        if source == "properties" and self.schema.is_date(name):
-            if name in self.schema.finer:
-                self.converted[path_of(source, name)] = "finer than microseconds in some items: rounded"
-            return self.column(name, "BIGINT", "make_timestamptz({})", stored_moment)
+    def open(self, source: str, name: str, shape: Shape) -> Column:
+        """The column of a member whose meaning is open."""
         kind = shape.type(path_of(source, name), self.converted)
-        if name == PROJECTED:
-            return self.renamed(source, name, kind, "it is not a geometry in every item")
-        if name in DATES:
-            return self.renamed(source, name, kind, "it is not a moment in every item")
-        column = self.free(source, name)
-        return (
-            self.column(name, kind, "{}") if column == name else self.renamed(source, name, kind, "its name is taken")
-        )
+        if name.lower() in self.taken:
+            return self.renamed(source, name, kind, "its name is taken")
+        return self.column(name, kind, "{}")
 
     def renamed(self, source: str, name: str, kind: str, reason: str) -> Column:
         """A column of another name, and why."""
-        column = self.column(self.free(source, f"{source}:{name}"), kind, "{}")
+        free = f"{source}:{name}"
+        while free.lower() in self.taken:
+            free = f"{source}:{free}"
         path = path_of(source, name)
-        self.converted[path] = f"{self.converted.get(path, reason)}; it is the column {column.name}"
-        return column
+        self.converted[path] = f"{self.converted.get(path, reason)}; it is the column {free}"
+        return self.column(free, kind, "{}")
 
-    def free(self, source: str, name: str) -> str:
-        """A name that no other column has."""
-        while name.lower() in self.taken:
-            name = f"{source}:{name}"
-        return name
-
-    def column(self, name: str, kind: str, value: str, stored: Callable[[Any], object] = as_is) -> Column:
-        """One more column."""
+    def column(self, name: str, kind: str, value: str) -> Column:
+        """One more column; in its value, `{}` stands for what it is called in rows."""
         key = f"c{len(self.all)}"
         self.taken.add(name.lower())
-        self.all.append(Column(name, key, kind, value.replace("{}", key), stored))
+        self.all.append(Column(name, key, kind, value.replace("{}", key)))
         return self.all[-1]
 
     def row(self, item: Json) -> Json:
         """What is stored of an item; null is what is not there."""
-        row: Json = {}
-        for source, members in (("item", item), ("properties", item.get("properties") or {})):
+        members, odd = parted(item)
+        if self.text_of_assets and item.get("assets") is not None:
+            members["item"]["assets"] = odd["item:assets"] = item["assets"]
+        row: Json = {self.odd[name].key: value for name, value in odd.items() if name in self.odd}
+        for source, values in members.items():
             others: Json = {}
-            for name, value in members.items():
+            for name, value in values.items():
                 if value is None:
                     continue
-                if name not in self.named[source]:
+                if column := self.named[source].get(name):
+                    row[column.key] = value
+                elif name not in PARTS[source]:
                     others[name] = value
-                elif column := self.named[source][name]:
-                    row[column.key] = column.stored(value)
             if others:
                 row[self.others[source].key] = others
         return row
@@ -892,7 +958,7 @@ class Columns:
         corners = {corner: ["bbox", corner] for corner in ("xmin", "ymin", "xmax", "ymax")}
         wkb: Json = {"encoding": "WKB", "geometry_types": []}
         columns: Json = {"geometry": {**wkb, "covering": {"bbox": corners}} if covering else wkb}
-        if any(column.name == PROJECTED for column in self.all):
+        if PROJECTED in self.named["properties"]:
             columns[PROJECTED] = {**wkb, "crs": None}
         geo = {"version": "1.1.0", "primary_column": "geometry", "columns": columns}
         return f"{{geo: {literal(json.dumps(geo))}, 'stac-geoparquet': {literal(json.dumps({'version': '1.1.0'}))}}}"
@@ -903,21 +969,9 @@ def path_of(source: str, name: str) -> str:
     return name if source == "item" else f"{source}.{name}"
 
 
-def stored_moment(text: str) -> int | None:
-    """A moment as it is stored."""
-    moment = instant(text)
-    return microseconds(moment) if moment else None
-
-
 def is_there(shape: Shape) -> bool:
     """Whether any item has something there, be it an empty list."""
     return bool(shape.kinds) and (bool(shape.members or shape.reason) or shape.kinds != {dict})
-
-
-def is_asset(shape: Shape) -> bool:
-    """Whether a column of assets is what stac-geoparquet expects: an object whose projected geometry is WKB."""
-    projected = shape.members.get(PROJECTED)
-    return shape.kinds == {dict} and not shape.why_json() and (projected is None or projected.kinds == {bytes})
 
 
 def bbox(value: str, solid: bool) -> str:

@@ -74,6 +74,8 @@ class Compaction(BaseModel):
     """Members that are not columns of their own name and type, and why."""
     cleaned: tuple[str, ...] = ()
     """Shards that held an older version of an item than another shard; their archives and receipts lost it."""
+    failed: str | None = None
+    """Why no file could be written, in a sentence: all items are exceptions then."""
     changed_by: str | None = None
     """The property by which changed items can be asked for, since every item has it."""
     changes: Changes | None = None
