@@ -13,7 +13,7 @@ from spatiobatch.query import Content, Query, Runtime, Since, check_since
 from spatiobatch.receipts import Receipt
 from spatiobatch.settings import ScriptAccess, load_settings
 from spatiobatch.shards import Plan, Verify
-from tasks.archive import download, publish_latest
+from tasks.archive import discard_receipts, download, publish_latest
 from tasks.attempts import run_tasks
 from tasks.base import read_base
 from tasks.clients import AzureClients, attempted
@@ -110,7 +110,10 @@ def _gather(
         how = {"parallel": slots(azure.settings), "verify": verify, "max_items": going.max_items}
         plan = Plan.of(collections, query, going.started, changed=base.conditions(), **how)
         receipts = harvest_items(azure, environment, job, name, plan)
-        reports, receipts = compact(azure, environment, job, name, receipts, base)
+        while (compacted := compact(azure, environment, job, name, receipts, base)).unsound:
+            discard_receipts(azure, environment, name, compacted.unsound)
+            receipts = harvest_items(azure, environment, job, name, plan)
+        receipts = compacted.receipts
         tell_of_shards(azure, environment, job, name, receipts)
-        manifest = settle(azure, environment, job, name, plan, (reports, receipts), base)
-        return collections, manifest, receipts, keep_picture(azure, environment, manifest, reports)
+        manifest = settle(azure, environment, job, name, plan, compacted, base)
+        return collections, manifest, receipts, keep_picture(azure, environment, manifest, compacted.reports)

@@ -41,6 +41,8 @@ class CollectionTotals(BaseModel):
     """Items that the catalog counts and did not give."""
     unsealed: int = 0
     """Shards of an earlier version, whose archives were counted and their ids hashed, but not compared by bytes."""
+    not_in_parquet: int = 0
+    """Items that the archive alone has."""
     changed_by: str | None = None
     """The property by which changed items can be asked for, where every item has it: `_msft:ts` or `updated`."""
 

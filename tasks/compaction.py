@@ -1,9 +1,10 @@
 """What becomes of a harvest's archive: GeoParquet, and what changed; a Batch task for each collection."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from azure.batch.models import BatchTaskCreateOptions
+from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
 
@@ -66,14 +67,18 @@ class Compaction(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     collection: str
-    files: dict[str, MonthFile]
-    exceptions: tuple[dict[str, Any], ...]
+    files: dict[str, MonthFile] = {}
+    exceptions: tuple[dict[str, Any], ...] = ()
     """`id` and `problem`, of at most 1000."""
-    exceptions_count: int
-    converted: dict[str, str]
+    exceptions_count: int = 0
+    unsound: dict[str, str] = {}
+    """Shards whose archives are not what their receipts say, and why; then nothing else was done."""
+    converted: dict[str, str] = {}
     """Members that are not columns of their own name and type, and why."""
     cleaned: tuple[str, ...] = ()
     """Shards that held an older version of an item than another shard; their archives and receipts lost it."""
+    failed: str | None = None
+    """Why no file could be written, in a sentence: all items are exceptions then."""
     changed_by: str | None = None
     """The property by which changed items can be asked for, since every item has it."""
     changes: Changes | None = None
@@ -86,8 +91,15 @@ class Compaction(BaseModel):
         return sum(file.items for file in self.files.values())
 
 
-Compacted = tuple[dict[str, Compaction], list[Receipt]]
-"""The nodes' reports by collection, and the receipts as they are now."""
+class Compacted(NamedTuple):
+    """What became of an archive."""
+
+    reports: dict[str, Compaction]
+    """What the nodes tell, by collection."""
+    receipts: list[Receipt]
+    """The receipts as they are now."""
+    unsound: list[Receipt]
+    """Those that are not of the archives beside them: their shards have to be harvested again."""
 
 
 @azure_task("compact items")
@@ -101,6 +113,8 @@ def compact(
 ) -> Compacted:
     """Have stac-geoparquet made of the shards that these receipts are of, and their ids compared with the base's.
 
+    The nodes read every byte of the archive, and hold it against the receipts.
+
     Raises:
         TaskFailedError: a collection could not be compacted.
         HarvestError: items of a collection are neither in its files nor listed as exceptions.
@@ -109,10 +123,15 @@ def compact(
     tasks = [_task(azure, environment, harvest_id, name, held, base) for name, held in collections.items()]
     run_tasks.fn(azure, environment, job, harvest_id, tasks)
     reports = {name: _report(azure, environment, harvest_id, name) for name in collections}
+    unsound = {shard: problem for report in reports.values() for shard, problem in report.unsound.items()}
+    for shard, problem in unsound.items():
+        get_run_logger().warning("the archive of shard %s is not what its receipt says: %s", shard, problem)
+    if unsound:
+        return Compacted(reports, list(receipts), [receipt for receipt in receipts if receipt.name in unsound])
     receipts = _after_cleaning(azure, environment, harvest_id, receipts, reports)
     for name, report in reports.items():
         _check_counts(report, sum(receipt.count for receipt in receipts if receipt.collection == name))
-    return reports, receipts
+    return Compacted(reports, receipts, [])
 
 
 def _after_cleaning(
@@ -152,19 +171,23 @@ def _task(
     receipts: Sequence[Receipt],
     base: Base,
 ) -> BatchTaskCreateOptions:
-    parts = [collection, *(receipt.name for receipt in receipts), *base.harvests]
-    task_id = f"compact-{digest('|'.join(parts), 16)}"
+    shards = [receipt.model_dump(include={"name", "count", "ids_hash", "archive"}, mode="json") for receipt in receipts]
+    segment = path_segment(collection)
     wanted = {
         "collection": collection,
-        "segment": path_segment(collection),
-        "shards": [receipt.name for receipt in receipts],
+        "segment": segment,
+        "shards": [{**shard, "ids_hash": f"{shard['ids_hash']:064x}"} for shard in shards],
         "base": base.harvests,
         "increment": base.increment,
     }
+    told = to_json([wanted, [receipt.task for receipt in receipts]]).decode()
+    task_id = f"compact-{digest(told, 16)}"
+    path = f"{Layout(harvest_id).root}/control/{task_id}.json"
+    results(azure, environment).upload_blob(path, to_json(wanted), overwrite=True)
     variables = {
         "RESULTS_URL": results_url(azure, environment),
         "HARVEST_ID": harvest_id,
-        "COMPACT": to_json(wanted).decode(),
+        "COMPACT": path,
     }
     logs = Layout(harvest_id).logs(task_id)
     return node_task(azure, environment, task_id, script=SCRIPT, logs=logs, variables=variables)

@@ -35,11 +35,12 @@ def settle(
 
     Complete is a harvest whose receipts tile every interval, leave no id unsettled, and name no problem.
     """
-    reports, receipts = compacted
+    reports, receipts = compacted.reports, compacted.receipts
     counted = plan.counted(receipts)
     of = {name: [part for part in counted if part.collection == name] for name in plan.extents}
     named = {name: _named(parts, reports.get(name)) for name, parts in of.items()}
     _warn_of_unsettled(named)
+    _warn_of_failed(reports)
     return Manifest(
         harvest_id=harvest_id,
         kind=base.kind,
@@ -71,7 +72,9 @@ def settle(
 def _totals(receipts: Sequence[Receipt], report: Compaction | None) -> CollectionTotals:
     found = asdict(total(receipts))
     counts = {name: found[name] for name in CollectionTotals.model_fields if name in found}
-    return CollectionTotals(**counts, changed_by=report.changed_by if report else None)
+    if report is None:
+        return CollectionTotals(**counts)
+    return CollectionTotals(**counts, not_in_parquet=report.exceptions_count, changed_by=report.changed_by)
 
 
 def _named(receipts: Sequence[Receipt], report: Compaction | None) -> Named:
@@ -102,6 +105,12 @@ def _warn_of_unsettled(named: Mapping[str, Named]) -> None:
     if names:
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         get_run_logger().warning("a second look disagrees on %s%s", ", ".join(names[:_MOST_NAMED]), more)
+
+
+def _warn_of_failed(reports: Mapping[str, Compaction]) -> None:
+    for name, report in reports.items():
+        if report.failed:
+            get_run_logger().warning("%s is archived, but has no GeoParquet: %s", name, report.failed)
 
 
 def incomplete(manifest: Manifest, archive: str, verify: Verify) -> IncompleteHarvestError | None:

@@ -125,6 +125,7 @@ def _warnings(manifest: Manifest) -> list[str]:
     counts = {
         "ids could not be settled; their names are in the manifest": sum(totals.unsettled for totals in found),
         "items are dirty; they are archived as they came, and named in the manifest": sum(t.dirty for t in found),
+        "items are not in the GeoParquet files; the archive has them": sum(t.not_in_parquet for t in found),
     }
     unverified = [] if manifest.verified else ["Completeness was not verified."]
     return unverified + [f"{count:,} {problem}." for problem, count in counts.items() if count]

@@ -14,7 +14,7 @@ import stac_stub
 from fault_cases import KINDS, Case, drawn, losing
 from fault_report import Tally
 from node_scripts import CLIENT_ID, HURRY, SCRIPTS, page, run, serving, tool_folder
-from test_compaction_script import Container
+from test_compaction_script import WANTED, Container
 from test_node_scripts import environment
 
 LASTING = 1000
@@ -77,10 +77,10 @@ def items(folder: Path, faults: list[tuple[str, str]]) -> Ran:
 
 
 def compaction(folder: Path, faults: list[tuple[str, str]]) -> Ran:
-    wanted = {"collection": "c", "segment": "c", "shards": ["s1"], "base": (), "increment": False}
     with ExitStack() as stack:
         server = stack.enter_context(Container())
         server.archive(*(stac_stub.item(number) for number in range(5)))
+        server.want({"shards": [server.part("s1")]})
         server.faults = faults
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -91,7 +91,7 @@ def compaction(folder: Path, faults: list[tuple[str, str]]) -> Ran:
             "HARVEST_ID": "h",
             "AZURE_CLIENT_ID": CLIENT_ID,
             "AZURE_POD_IDENTITY_AUTHORITY_HOST": server.origin,
-            "COMPACT": json.dumps(wanted),
+            "COMPACT": WANTED,
             **WAIT,
         }
         ended = run(_script("compact_items.py"), folder, variables)

@@ -35,6 +35,7 @@ from spatiobatch.shards import Plan, Shard
 from tasks import archive, items, pace, progress, settlement, storage
 from tasks.base import Base
 from tasks.clients import AzureClients
+from tasks.compaction import Compacted
 from tasks.environment import Environment, read_environment
 from tasks.job import close_job, open_job
 from tasks.logs import check_succeeded
@@ -115,7 +116,7 @@ class Field:
 
     def settle(self, plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
         """The manifest."""
-        compacted = ({}, list(receipts))
+        compacted = Compacted({}, list(receipts), [])
         return settlement.settle.fn(self.azure, self.environment, self.job, self.harvest_id, plan, compacted, Base())
 
     def task_ids(self) -> list[str]:
