@@ -981,12 +981,16 @@ class Columns:
         types = {column.key: column.type for column in self.all}
         return f"SELECT {columns} FROM {lines(rows, types, longest=longest)}"  # noqa: S608  # names are quoted
 
-    def metadata(self, covering: bool) -> str:
-        """The file's GeoParquet and stac-geoparquet metadata; without a CRS it is OGC:CRS84, as GeoJSON is."""
+    def metadata(self, covering: bool, projected: bool) -> str:
+        """The file's GeoParquet and stac-geoparquet metadata; without a CRS it is OGC:CRS84, as GeoJSON is.
+
+        Whether the bboxes hold the geometries, so that readers may look at those alone; and whether all rows have a
+        projected geometry, since rustac makes empty polygons of none where those are declared.
+        """
         corners = {corner: ["bbox", corner] for corner in ("xmin", "ymin", "xmax", "ymax")}
         wkb: Json = {"encoding": "WKB", "geometry_types": []}
         columns: Json = {"geometry": {**wkb, "covering": {"bbox": corners}} if covering else wkb}
-        if PROJECTED in self.named["properties"]:
+        if projected:
             columns[PROJECTED] = {**wkb, "crs": None}
         geo = {"version": "1.1.0", "primary_column": "geometry", "columns": columns}
         return f"{{geo: {literal(json.dumps(geo))}, 'stac-geoparquet': {literal(json.dumps({'version': '1.1.0'}))}}}"
@@ -1035,7 +1039,8 @@ class Month:
         self.stored = spill.folder / f"{month}.rows.zst"
         self.file = spill.folder / f"{month}.parquet"
         self.longest = ROW_BUFFER
-        self.covering = any(column.name == "bbox" for column in columns.all)
+        self.covering = "bbox" in columns.named["item"]
+        self.projected = PROJECTED in columns.named["properties"]
 
     def write(self, database: duckdb.DuckDBPyConnection) -> int:
         """Write the file; how many rows are in it.
@@ -1047,7 +1052,8 @@ class Month:
             for line in archived(self.spilled):
                 rows_file.write(self.row(msgspec.json.decode(line)))
         groups = f"ROW_GROUP_SIZE {ROW_GROUP_ROWS}, ROW_GROUP_SIZE_BYTES '{ROW_GROUP_BYTES}'"
-        options = f"FORMAT parquet, COMPRESSION zstd, {groups}, KV_METADATA {self.columns.metadata(self.covering)}"
+        metadata = self.columns.metadata(self.covering, self.projected)
+        options = f"FORMAT parquet, COMPRESSION zstd, {groups}, KV_METADATA {metadata}"
         query = self.columns.query(self.stored, self.longest)
         database.execute(f"COPY ({query}) TO {literal(str(self.file))} ({options})")
         self.stored.unlink()
@@ -1064,6 +1070,7 @@ class Month:
         if self.covering and geometry is not None:
             self.covering = covers(corners_of(bbox), Geometry(geometry).box)
         self.footprints.learn(corners_of(bbox), geometry)
+        self.projected = self.projected and (item.get("properties") or {}).get(PROJECTED) is not None
         row = msgspec.json.encode(self.columns.row(item)) + b"\n"
         self.longest = max(self.longest, len(row))
         return row
