@@ -7,9 +7,12 @@ several; `in_markdown` for a Markdown page; `without_markup` where it is not kno
 import logging
 import re
 import unicodedata
+from collections.abc import Iterator
 
 _LONGEST = 4000
 """Characters of a line; a name has no end of its own."""
+_MOST_MARKS = 4
+"""Marks on one letter: with more, it grows into the lines above and below."""
 _SECRET = re.compile(
     r"(?i:(?<=\bsig=)|(?<=\bAccountKey=)|(?<=\bclient_secret=)|(?<=\bclient_assertion=))[^&;\s\"'<>\\]+"
     r"|\beyJ[\w-]{8,}(\.[\w-]*)*"
@@ -31,14 +34,21 @@ def plain(text: object, longest: int = _LONGEST) -> str:
     become escapes as in Python's strings; spaces of all kinds become the common one. To apply it again changes nothing.
     """
     start = str(text)[: longest + 1]
-    shown = start if start.isprintable() else "".join(map(_shown, start))
+    shown = "".join(_shown(start))
     return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
-def _shown(character: str) -> str:
-    if character.isprintable():
-        return character
-    return " " if unicodedata.category(character) == "Zs" else character.encode("unicode_escape").decode()
+def _shown(text: str) -> Iterator[str]:
+    marks = 0
+    for character in text:
+        category = unicodedata.category(character)
+        marks = marks + 1 if category.startswith("M") else 0
+        if category == "Zs":
+            yield " "
+        elif character.isprintable() and marks <= _MOST_MARKS:
+            yield character
+        else:
+            yield character.encode("unicode_escape").decode()
 
 
 def plain_lines(text: object) -> str:
