@@ -53,6 +53,7 @@ def test_a_long_name_becomes_its_hash_not_a_truncation() -> None:
 
 def test_names_are_percent_encoded_outside_the_plain_characters() -> None:
     assert names.path_segment("../é~ a") == "%2E.%2F%C3%A9%7E%20a"
+    assert names.path_segment("ended..") == "ended.%2E"
 
 
 @pytest.mark.parametrize("name", ["CON", "nul", "Aux.json", "com1", "LPT9.tar.gz"])
