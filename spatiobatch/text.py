@@ -61,20 +61,20 @@ def indented(text: object) -> str:
     return plain_lines(text).replace("\n", "\n  ")
 
 
-def in_markdown(text: object, longest: int = _LONGEST) -> str:
+def in_markdown(text: object) -> str:
     """Markdown that shows the text as it is, on one line: no link, picture, HTML, or cell of its own.
 
     Backslashes keep no address from becoming a link, since that is looked for when they are gone; a comment in it does.
     """
-    return _LINK.sub(r"\g<0><!-- -->", _ESCAPABLE.sub(r"\\\g<0>", plain(text, longest)))
+    return _LINK.sub(r"\g<0><!-- -->", _ESCAPABLE.sub(r"\\\g<0>", plain(text)))
 
 
-def without_markup(text: object, longest: int = _LONGEST) -> str:
+def without_markup(text: object) -> str:
     """The text on one line, the same whether it is taken for text or for Markdown: what would be markup is escaped.
 
     Cells of table artifacts are text in one of Prefect's two UIs and Markdown in the other.
     """
-    return _MARKUP.sub(lambda found: f"\\x{ord(found[0]):02x}", plain(text, longest))
+    return _MARKUP.sub(lambda found: f"\\x{ord(found[0]):02x}", plain(text))
 
 
 def without_secrets(text: str) -> str:
