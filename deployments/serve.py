@@ -64,7 +64,7 @@ def serve(
 def _run(*arguments: str) -> None:
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
-        raise ServingError(f"python {' '.join(arguments)} failed: {(done.stderr or done.stdout).strip()[-500:]}")
+        raise ServingError(f"python {' '.join(arguments)} failed:", (done.stderr or done.stdout).strip()[-500:])
 
 
 if __name__ == "__main__":

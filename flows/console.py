@@ -21,9 +21,10 @@ from typer.exceptions import TyperException
 
 from flows.children import child
 from flows.prefect_server import some_server
-from spatiobatch.errors import ProvisioningError, SpatiobatchError, without_secrets
+from spatiobatch.errors import ProvisioningError, SpatiobatchError
 from spatiobatch.interruptions import lose_none
 from spatiobatch.settings import ENVIRONMENT_VARIABLE, load_settings
+from spatiobatch.text import indented, plain, plain_lines, without_secrets
 
 _START_SECONDS = 60
 _ENGINE_MODULES = {"flow_engine", "task_engine", "engine", "flows", "states", "tasks"}
@@ -31,7 +32,19 @@ _ENGINE_MODULES = {"flow_engine", "task_engine", "engine", "flows", "states", "t
 
 _ENDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 
-err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+class PlainConsole(Console):
+    """A terminal or pipe on which every text is shown as text: it has no markup, and cannot forge a line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(soft_wrap=True, highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every string comes by here, cells of tables too."""
+        return super().render_str(indented(text), **options)
+
+
+err = PlainConsole(stderr=True)
 
 
 class Terminated(BaseException):
@@ -99,7 +112,7 @@ class _StoryHandler(logging.Handler):
         elif record.module not in _ENGINE_MODULES and record.levelno >= logging.WARNING:
             err.print(f"warning: {without_secrets(record.getMessage())}")
         elif record.module not in _ENGINE_MODULES:
-            self._status.update(Text(f"{self._title}: {record.getMessage()}"))
+            self._status.update(Text(plain(f"{self._title}: {record.getMessage()}")))
         elif step and record.levelno == logging.INFO:
             self._status.update(Text(f"{self._title}: {step} is done"))
 
@@ -169,7 +182,7 @@ def _told(error: Exception) -> str | None:
 def _fault(error: Exception, home: Path) -> str:
     home.mkdir(exist_ok=True)
     file = home / "fault.txt"
-    file.write_text(without_secrets("".join(traceback.format_exception(error))))
+    file.write_text(plain_lines(without_secrets("".join(traceback.format_exception(error)))))
     said = str(error).strip().partition("\n")[0]
     return f"this is a fault of spatiobatch ({type(error).__name__}: {said}); its traceback is in {file}"
 

@@ -6,6 +6,7 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import PositiveFloat, PositiveInt
+from rich.markup import escape
 
 from spatiobatch.manifest import Harvest, Layout, Manifest
 from spatiobatch.output import check_output
@@ -13,6 +14,7 @@ from spatiobatch.query import Content, Query, Runtime, Since, check_since
 from spatiobatch.receipts import Receipt
 from spatiobatch.settings import ScriptAccess, load_settings
 from spatiobatch.shards import Plan, Verify
+from spatiobatch.text import plain
 from tasks.archive import discard_receipts, download, publish_latest
 from tasks.attempts import run_tasks
 from tasks.base import read_base
@@ -34,12 +36,14 @@ from tasks.unfinished import Unfinished, held, wanted
 
 
 def _run_name() -> str:
-    """What a run is called in Prefect's UI."""
+    """What a run is called in Prefect's UI, and in its command line, which takes brackets for markup."""
     asked = flow_run.parameters
     if asked.get("resume"):
-        return f"resume {asked['resume']}"
-    changes = "changes of " if asked.get("since") else ""
-    return f"harvest {changes}{Query.model_validate(asked.get('query') or {}).title}"
+        name = f"resume {asked['resume']}"
+    else:
+        changes = "changes of " if asked.get("since") else ""
+        name = f"harvest {changes}{Query.model_validate(asked.get('query') or {}).title}"
+    return escape(plain(name))
 
 
 @flow(name="harvest", flow_run_name=_run_name)

@@ -12,11 +12,9 @@ sys.path.insert(0, str(ROOT))  # Python puts this file's folder on the path, not
 
 import typer  # noqa: E402  # after the path
 from rich import box  # noqa: E402
-from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
-from rich.text import Text  # noqa: E402
 
-from flows.console import environment_named, guarded, story  # noqa: E402
+from flows.console import PlainConsole, environment_named, guarded, story  # noqa: E402
 from spatiobatch.errors import ConfigurationError  # noqa: E402
 from spatiobatch.output import check_output  # noqa: E402
 from spatiobatch.query import Content, Query, Runtime, Since, check_since, query_from  # noqa: E402
@@ -29,13 +27,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     help="Build an Azure Batch environment and harvest a GeoCatalog on it. Without a command: provision, then harvest.",
 )
-out = Console(
-    soft_wrap=True,
-    highlight=False,
-    markup=False,
-    emoji=False,
-    width=None if sys.stdout.isatty() else 1000,  # a pipe has no edge to wrap at
-)
+out = PlainConsole(width=None if sys.stdout.isatty() else 1000)  # a pipe has no edge to wrap at
 
 Environment = Annotated[Path | None, typer.Option(help="TOML file of the environment, such as deployments/azure.toml.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Forget what the local_azure of earlier runs holds.")]
@@ -203,13 +195,14 @@ def _harvest(query: Query, runtime: Runtime, output: Path | None, **options: Any
 
     with story("Harvesting"):
         done = flow(query, runtime, output.resolve() if output else None, **options)
-    out.print(f"\n{done.manifest.headline}")
+    out.print()
+    out.print(done.manifest.headline)
     rows = collection_rows(done.collections, done.manifest)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in rows[0] if rows else ():
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row.values()))
+        table.add_row(*row.values())
     out.print(table)
     if done.manifest.difference:
         out.print(done.manifest.difference)

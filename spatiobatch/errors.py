@@ -29,29 +29,26 @@
 Each carries data and builds its own message: what was asked, what is there, what to do.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 
+from spatiobatch.text import plain, plain_lines, without_secrets
+
 _MOST_NAMES = 20
-_SECRET = re.compile(
-    r"(?i:(?<=\bsig=)|(?<=\bAccountKey=)|(?<=\bclient_secret=)|(?<=\bclient_assertion=))[^&;\s\"'<>\\]+"
-    r"|\beyJ[\w-]{8,}(\.[\w-]*)*"
-)
-"""Signature of a SAS, account key, client secret; access token."""
-
-
-def without_secrets(text: str) -> str:
-    """The text, with every signature, key and token in it replaced: services repeat addresses in what they answer."""
-    return _SECRET.sub("(secret)", text)
 
 
 class SpatiobatchError(Exception):
-    """The root of the tree."""
+    """The root of the tree.
+
+    Args:
+        sentence: what went wrong and what to do; it stays on one line, whatever names are in it.
+        lines: what belongs below the sentence, such as the last lines of a node's stderr.
+    """
 
     exit_code = 1
 
-    def __init__(self, sentence: str) -> None:
-        super().__init__(without_secrets(sentence))
+    def __init__(self, sentence: str, lines: str = "") -> None:
+        self.sentence, self.lines = plain(without_secrets(sentence)), plain_lines(without_secrets(lines))
+        super().__init__(f"{self.sentence}\n{self.lines}" if lines else self.sentence)
 
 
 class ConfigurationError(SpatiobatchError):
@@ -139,8 +136,8 @@ class MissingGrantError(ProvisioningError):
 
     def __init__(self, commands: dict[str, str], why: str) -> None:
         super().__init__(
-            f"Missing: {'; '.join(commands)} ({why}). Ask somebody who may assign roles to run: "
-            + "\n".join(commands.values())
+            f"Missing: {'; '.join(commands)} ({why}). Ask somebody who may assign roles to run:",
+            "\n".join(commands.values()),
         )
         self.commands, self.why = commands, why
 
@@ -149,8 +146,8 @@ class NodeError(ProvisioningError):
     """A node cannot take tasks: its start task failed, or it was never allocated."""
 
     def __init__(self, pool: str, problem: str, stderr_tail: str = "") -> None:
-        said = f" Its stderr ends:\n{stderr_tail}" if stderr_tail else ""
-        super().__init__(f"Pool {pool} has no node that can take tasks: {problem}.{said}")
+        said = " Its stderr ends:" if stderr_tail else ""
+        super().__init__(f"Pool {pool} has no node that can take tasks: {problem}.{said}", stderr_tail)
 
 
 class ProbeError(ProvisioningError):
@@ -169,11 +166,20 @@ class NotProvisionedError(HarvestError):
 
 
 class TaskFailedError(HarvestError):
-    """A Batch task failed."""
+    """A Batch task failed.
 
-    def __init__(self, job: str, task: str, outcome: str, node: str | None, stderr: str) -> None:
+    Args:
+        job: of which job.
+        task: which one.
+        outcome: how, in words.
+        node: where, if it ran.
+        remark: what else there is to say, such as why there is no stderr.
+        stderr: its last lines.
+    """
+
+    def __init__(self, job: str, task: str, outcome: str, node: str | None, remark: str, stderr: str = "") -> None:
         where = f" on node {node}" if node else ""
-        super().__init__(f"Task {task} of job {job} {outcome}{where}; {stderr}")
+        super().__init__(f"Task {task} of job {job} {outcome}{where}; {remark}", stderr)
         self.job, self.task, self.node = job, task, node
 
 
@@ -182,7 +188,8 @@ class ShardsFailedError(HarvestError):
 
     def __init__(self, first: HarvestError, attempts: int, others: int) -> None:
         also = f" and {others} other {'shard' if others == 1 else 'shards'}" if others else ""
-        super().__init__(f"A shard{also} failed in {attempts} attempts; what was harvested is kept. {first}")
+        told = f"A shard{also} failed in {attempts} attempts; what was harvested is kept. {first.sentence}"
+        super().__init__(told, first.lines)
         self.first, self.others = first, others
 
 

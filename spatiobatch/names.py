@@ -16,6 +16,8 @@ from spatiobatch.errors import InvalidNameError
 _OURS = UUID("7b1e34c5-52e5-4b0e-9a4a-1c7d6b0f2d11")
 """Namespace of the role assignments that this project makes."""
 
+_DEVICE = re.compile(r"(?i:con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+
 MANAGED_BY = "spatiobatch"
 """Value of the tag `managed-by` on everything that provisioning makes."""
 
@@ -92,14 +94,21 @@ def job_id(purpose: str, attempt: int) -> str:
 def path_segment(name: str) -> str:
     """A catalog's name as one segment of a path.
 
-    Percent-encoded outside `[A-Za-z0-9._-]`, a leading dot too; the SHA-256 where that is beyond 200 bytes, or nothing.
-    Names that differ have segments that differ, in letter case alone if the names do; half a surrogate pair, which JSON
-    can hold and UTF-8 cannot, counts as three bytes of its own.
+    Percent-encoded outside `[A-Za-z0-9._-]`, a dot at either end too, and the first letter of what Windows takes for a
+    device; the SHA-256 where that is beyond 200 bytes, or nothing. Names that differ have segments that differ, in
+    letter case alone if the names do; half a surrogate pair, which JSON can hold and UTF-8 cannot, counts as three
+    bytes of its own.
+
+    No segment may end with a dot in Azure nor in Windows:
+    https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata,
+    https://learn.microsoft.com/windows/win32/fileio/naming-a-file.
     """
     octets = name.encode(errors="surrogatepass")
     encoded = quote(octets, safe="").replace("~", "%7E")
-    if encoded.startswith("."):
-        encoded = "%2E" + encoded[1:]
+    if encoded.startswith(".") or _DEVICE.fullmatch(encoded):
+        encoded = f"%{ord(encoded[0]):02X}{encoded[1:]}"
+    if encoded.endswith("."):
+        encoded = f"{encoded[:-1]}%2E"
     return encoded if 0 < len(encoded) <= 200 else hashlib.sha256(octets).hexdigest()
 
 

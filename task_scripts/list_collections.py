@@ -232,9 +232,14 @@ def one_line(text: str) -> str:
     return " ".join(text.split())[:500]
 
 
+def plain(text: str) -> str:
+    """Text that nothing obeys instead of showing it: what a terminal would is escaped, and it stays on its line."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def note(sentence: str) -> None:
     """Tell how it goes, on standard error."""
-    print(f"list_collections: {SECRET.sub('(secret)', sentence)}", file=sys.stderr, flush=True)
+    print(f"list_collections: {plain(SECRET.sub('(secret)', sentence))}", file=sys.stderr, flush=True)
 
 
 def catalog_from(environment: Mapping[str, str]) -> GeoCatalog:

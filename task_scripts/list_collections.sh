@@ -14,12 +14,14 @@ export LC_ALL=C.UTF-8
 
 readonly attempts=10 deadline_seconds=900 read_seconds=${READ_TIMEOUT_SECONDS:-60}
 readonly transient_curl_codes=' 0 5 6 7 16 18 28 35 52 55 56 92 ' # names, connections, time, torn answers
+readonly unprintable=$'\x01-\x1f\x7f-\u9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Services repeat what they were sent: no signature of a SAS and no access token gets into the log.
+# Services repeat what they were sent: no signature of a SAS and no access token gets into the log, and nothing that a
+# terminal would obey: control characters, other directions of writing, what has no width.
 note() {
-  printf 'list_collections: %s\n' "$*" |
+  printf 'list_collections: %s\n' "${*//[$unprintable]/?}" |
     sed -E "s/(\\bsig=)[^&[:space:]\"'<>\\]+/\1(secret)/Ig; s/\\beyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)*/(secret)/g" >&2
 }
 

@@ -1,5 +1,6 @@
 """What a failed run says: one sentence in its state, and a page that shows what broke and what to do."""
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -13,6 +14,7 @@ from prefect.runtime import flow_run
 
 from spatiobatch.errors import ServiceError, SpatiobatchError
 from spatiobatch.interruptions import covered_by, lose_none
+from spatiobatch.text import in_markdown, plain_record
 from tasks.clients import TRANSIENT_STATUSES, code_of
 from tasks.credential import untrusted
 
@@ -28,21 +30,26 @@ _ROLES = {
 
 
 def explained(flow_function: Callable[P, R]) -> Callable[P, R]:
-    """Have a flow fail with a sentence, whoever's error it is, and leave a page about it in Prefect."""
+    """Have a flow fail with a sentence, whoever's error it is, and leave a page about it in Prefect.
+
+    Its log lines, and its tasks', are plain.
+    """
 
     @wraps(flow_function)
     def explaining(*arguments: P.args, **keywords: P.kwargs) -> R:
         """The flow; Prefect shows its own name and description."""
         lose_none()
+        for name in ("prefect.flow_runs", "prefect.task_runs"):
+            logging.getLogger(name).addFilter(plain_record)
         try:
             return flow_function(*arguments, **keywords)
         except SpatiobatchError as error:
-            _leave_page(str(error))
+            _leave_page(error)
             raise
         except AzureError as error:
-            sentence = sentence_of(error) or str(error)
-            _leave_page(sentence)
-            raise ServiceError(sentence) from error
+            told = ServiceError(sentence_of(error) or str(error))
+            _leave_page(told)
+            raise told from error
         except Exception as error:
             if signal := covered_by(error):
                 raise signal from None
@@ -51,11 +58,10 @@ def explained(flow_function: Callable[P, R]) -> Callable[P, R]:
     return explaining
 
 
-def _leave_page(sentence: str) -> None:
+def _leave_page(told: SpatiobatchError) -> None:
     """A version of the artifact `<flow>-failure`; what a node said goes below the sentence as it is."""
-    broke, _, said = sentence.partition("\n")
-    quoted = ["", "```text", said.replace("```", "'''")[-_MOST_CHARACTERS:], "```"] if said else []
-    lines = [f"# {flow_run.name} failed", "", broke, *quoted]
+    quoted = ["", "```text", told.lines.replace("```", "'''")[-_MOST_CHARACTERS:], "```"] if told.lines else []
+    lines = [f"# {in_markdown(flow_run.name)} failed", "", in_markdown(told.sentence), *quoted]
     try:
         create_markdown_artifact("\n".join(lines), f"{flow_run.flow_name}-failure", "What broke, and what to do")
     except httpx.HTTPError as error:

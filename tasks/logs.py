@@ -63,7 +63,7 @@ def check_succeeded(azure: AzureClients, environment: Environment, job: str, tas
         outcome = f"failed before it ran: {_reason(info)}"
         raise TaskFailedError(job, task.id, outcome, node, "so there is no stderr")
     stderr = read_log(azure, environment, job, task.id, f"{logs}/stderr.txt")
-    raise TaskFailedError(job, task.id, _outcome(info), node, _tail(stderr))
+    raise TaskFailedError(job, task.id, _outcome(info), node, *_tail(stderr))
 
 
 def outlived_its_sas(task: BatchTask) -> bool:
@@ -92,11 +92,11 @@ def _reason(info: BatchTaskExecutionInfo | None) -> str:
     return "; ".join([f"{failure.code}: {failure.message}", *details])
 
 
-def _tail(stderr: bytes | None) -> str:
+def _tail(stderr: bytes | None) -> tuple[str, str]:
     if stderr is None:
-        return "its stderr is neither uploaded nor on its node"
-    lines = stderr.decode(errors="replace").splitlines()[-_LAST_LINES:]
-    return "its stderr ends:\n" + "\n".join(lines) if lines else "its stderr is empty"
+        return "its stderr is neither uploaded nor on its node", ""
+    lines = stderr.decode(errors="replace").rstrip().split("\n")[-_LAST_LINES:]
+    return ("its stderr ends:", "\n".join(lines)) if any(lines) else ("its stderr is empty", "")
 
 
 def read_log(azure: AzureClients, environment: Environment, job: str, task: str, blob: str) -> bytes | None:

@@ -59,7 +59,7 @@ def _start_task_stderr(batch: BatchClient, pool: str, node: str) -> str:
         stderr = b"".join(batch.download_node_file(pool, node, "startup/stderr.txt")).decode(errors="replace")
     except HttpResponseError as error:
         return f"(not to be had: {error.status_code})"
-    return "\n".join(stderr.splitlines()[-_LAST_LINES:])
+    return "\n".join(stderr.rstrip().split("\n")[-_LAST_LINES:])
 
 
 def _check_resize(pool: Pool) -> None:

@@ -133,7 +133,8 @@ def _judge(azure: AzureClients, environment: Environment, job: str, task: BatchT
     except TaskFailedError as error:
         said = read_log(azure, environment, job, task.id, f"{_folder(environment)}/stdout.txt") or b""
         answer = f" It answered {said.decode(errors='replace').strip()}" if said else ""
-        raise ProbeError(f"The environment is built but its probe did not get through. {error}{answer}") from error
+        told = f"The environment is built but its probe did not get through.{answer} {error.sentence}"
+        raise ProbeError(told, error.lines) from error
     except HttpResponseError as error:
         raise ProbeError(f"The environment is built but its probe's log cannot be read: {error.message}") from error
     return None

@@ -9,6 +9,7 @@ from prefect.artifacts import create_table_artifact
 
 from spatiobatch.intervals import rfc3339
 from spatiobatch.receipts import Receipt
+from spatiobatch.text import without_markup
 from tasks.clients import AzureClients, azure_task
 from tasks.environment import Environment
 from tasks.summary import fitting
@@ -53,7 +54,7 @@ def _seconds(task: BatchTask) -> int:
 def _row(receipt: Receipt, attempts: int, seconds: int) -> dict[str, str | int]:
     start, end = (rfc3339(bound) if bound else ".." for bound in (receipt.start, receipt.end))
     return {
-        "collection": receipt.collection,
+        "collection": without_markup(receipt.collection),
         "items": receipt.count,
         "attempts": attempts,
         "throttled": receipt.throttled,

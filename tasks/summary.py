@@ -4,7 +4,6 @@ Prefect enforces no size, but its UI stalls on large artifacts: they stop below 
 """
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from spatiobatch.manifest import CollectionTotals, Cost, Layout, Manifest, readable_extent
 from spatiobatch.query import Content
+from spatiobatch.text import in_markdown, plain, without_markup
 
 _MOST_ROWS = 500
 _MOST_BYTES = 90_000
@@ -30,10 +30,10 @@ def collection_rows(collections: list[dict[str, Any]], manifest: Manifest) -> li
     """
     rows = [
         {
-            "id": _printable(collection["id"]),
-            "title": _printable(collection.get("title") or ""),
-            "extent": _printable(readable_extent(collection)),
-            "licence": _printable(collection.get("license") or ""),
+            "id": plain(collection["id"], _LONGEST_CELL),
+            "title": plain(collection.get("title") or "", _LONGEST_CELL),
+            "extent": plain(readable_extent(collection), _LONGEST_CELL),
+            "licence": plain(collection.get("license") or "", _LONGEST_CELL),
         }
         for collection in collections
     ]
@@ -50,22 +50,17 @@ def _counts(found: CollectionTotals) -> Row:
     return {name: f"{count:,}" for name, count in found.model_dump(exclude={"changed_by"}).items()}
 
 
-def _printable(text: object) -> str:
-    return "".join(character if character.isprintable() else " " for character in str(text))
-
-
 @task(name="summarise")
 def summarise(manifest: Manifest, collections: list[dict[str, Any]], archive: str, picture: str | None = None) -> str:
     """Create the markdown and the table artifact of a harvest; returns the markdown's key.
 
     The keys hold the query's hash, so that the harvests of one query are versions of the same artifacts.
     """
-    rows = [
-        {name: cell[:_LONGEST_CELL] for name, cell in row.items()} for row in collection_rows(collections, manifest)
-    ]
+    rows = collection_rows(collections, manifest)
     key = f"harvest-{manifest.query.hash}"
-    table = rows[: fitting(rows, json.dumps)]
-    create_table_artifact(table, key=f"{key}-collections", description=f"Collections of harvest {manifest.harvest_id}")
+    table = [{name: without_markup(cell) for name, cell in row.items()} for row in rows]
+    shown = table[: fitting(table, json.dumps)]
+    create_table_artifact(shown, key=f"{key}-collections", description=f"Collections of harvest {manifest.harvest_id}")
     page = _page(manifest, rows, archive, picture)
     create_markdown_artifact(page, key=key, description=f"Summary of harvest {manifest.harvest_id}")
     return key
@@ -112,7 +107,7 @@ def _at_a_glance(manifest: Manifest, archive: str, picture: str | None) -> Row:
         "proof": proof if manifest.complete and manifest.verified else "",
         "took": f"{took} (h:mm:ss), begun on {manifest.started:%Y-%m-%d at %H:%M} UTC",
         "cost": _cost(manifest.cost),
-        "query": _literally(_printable(manifest.query.title)),
+        "query": in_markdown(manifest.query.title),
         "harvest": f"`{manifest.harvest_id}` ({manifest.kind})",
         "archive": f"[{Layout(manifest.harvest_id).manifest}]({archive})",
         "picture": f"`{picture}`" if picture else "",
@@ -141,9 +136,4 @@ def _heading(row: Row) -> list[str]:
 
 
 def _line(row: Row) -> str:
-    return "| " + " | ".join(_literally(cell) for cell in row.values()) + " |"
-
-
-def _literally(text: str) -> str:
-    """The text as Markdown that shows it: a title is no link, picture or HTML."""
-    return re.sub(r"([\\`*_{}\[\]<>|~!#])", r"\\\1", text)
+    return "| " + " | ".join(map(in_markdown, row.values())) + " |"

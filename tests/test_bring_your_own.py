@@ -153,7 +153,7 @@ def granted(changes: list[Change]) -> set[bool]:
 
 def test_operator_who_may_not_assign_roles_gets_every_command_to_hand_on_and_then_succeeds(site: Site) -> None:
     operator, _ = contributor(site)
-    with pytest.raises(MissingGrantError, match="Ask somebody who may assign roles to run: az role") as caught:
+    with pytest.raises(MissingGrantError, match="Ask somebody who may assign roles to run:\naz role") as caught:
         operator.provision()
     assert len(caught.value.commands) == 6
     for command in caught.value.commands.values():

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from node_scripts import CLIENT_ID
 from parquet_readers import READERS, differences
-from test_compaction_script import ITEMS, PARQUET, Container
+from test_compaction_script import ITEMS, PARQUET, WANTED, Container
 from test_fuzz_parsers import VALUES
 
 Json = dict[str, Any]
@@ -133,12 +133,13 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forked]:
 
 def compacted(container: Container, script: Forked, folder: Path) -> tuple[Json, list[Path]]:
     """The report on what was archived, and the files."""
+    container.want({"shards": [container.part("s1")]})
     environment = {
         "RESULTS_URL": f"{container.origin}/results",
         "HARVEST_ID": "h",
         "AZURE_CLIENT_ID": CLIENT_ID,
         "AZURE_POD_IDENTITY_AUTHORITY_HOST": container.origin,
-        "COMPACT": json.dumps({"collection": "c", "segment": "c", "shards": ["s1"]}),
+        "COMPACT": WANTED,
     }
     code, said = script.run(environment)
     assert code == 0, said

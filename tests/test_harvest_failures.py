@@ -14,6 +14,7 @@ from prefect.client.schemas.sorting import ArtifactSort
 
 from spatiobatch.errors import NotProvisionedError, NotStacError, ServiceError, TaskFailedError
 from spatiobatch.query import Query, Runtime
+from spatiobatch.text import in_markdown
 from tasks.collections import parse_collections
 
 KILLED, DOOMED = Query(collections=("killed",)), Query(collections=("doomed",))
@@ -56,7 +57,7 @@ def test_failed_run_leaves_a_page_with_the_sentence_and_what_the_node_said(built
             artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["harvest-failure"])),
             sort=ArtifactSort.CREATED_DESC,
         )
-    broke, _, said = str(error.value).partition("\n")
+    broke, said = in_markdown(error.value.sentence), error.value.lines
     assert page.data == f"# harvest collections failed\n\n{broke}\n\n```text\n{said}\n```"
 
 

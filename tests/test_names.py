@@ -19,6 +19,7 @@ def test_a_path_segment_cannot_leave_its_folder(name: str) -> None:
     segment = names.path_segment(name)
     assert re.fullmatch(r"[A-Za-z0-9._%-]{1,200}", segment)
     assert not segment.startswith(".")
+    assert not segment.endswith(".")
 
 
 @given(_ANY_TEXT, _ANY_TEXT)
@@ -28,7 +29,17 @@ def test_names_that_differ_have_segments_that_differ(one: str, other: str) -> No
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("é", "e\u0301"), ("A", "a"), ("a/b", "a%2Fb"), ("a", "a\0"), ("\ud800", "\ufffd"), ("", "."), (".", "%2E")],
+    [
+        ("é", "e\u0301"),
+        ("A", "a"),
+        ("a/b", "a%2Fb"),
+        ("a", "a\0"),
+        ("\ud800", "\ufffd"),
+        ("", "."),
+        (".", "%2E"),
+        ("a.", "a%2E"),
+        ("con", "%63on"),
+    ],
 )
 def test_names_that_look_alike_are_told_apart(one: str, other: str) -> None:
     assert names.path_segment(one) != names.path_segment(other)
@@ -42,6 +53,13 @@ def test_a_long_name_becomes_its_hash_not_a_truncation() -> None:
 
 def test_names_are_percent_encoded_outside_the_plain_characters() -> None:
     assert names.path_segment("../é~ a") == "%2E.%2F%C3%A9%7E%20a"
+    assert names.path_segment("ended..") == "ended.%2E"
+
+
+@pytest.mark.parametrize("name", ["CON", "nul", "Aux.json", "com1", "LPT9.tar.gz"])
+def test_a_path_segment_is_no_device_of_windows(name: str) -> None:
+    assert names.path_segment(name) == f"%{ord(name[0]):02X}{name[1:]}"
+    assert names.path_segment(f"{name[:3]}sole") == f"{name[:3]}sole"
 
 
 def test_a_harvest_id_is_its_start_in_utc_and_the_querys_hash() -> None:

@@ -1,6 +1,7 @@
 """The scripts that list collections on a node, and the probe: the same promises for both runtimes."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
+from hostile_text import HOSTILE
 from node_scripts import CLIENT_ID, HURRY, SCRIPTS, Answer, Server, page, run, serving, stand_in, tool_folder
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -312,3 +314,13 @@ def test_a_token_whose_answer_was_cut_short_is_in_no_message(listing: Run, serve
     finished = listing()
     assert finished.returncode == 3
     assert '"access_token": "(token)' in finished.stderr
+
+
+def test_nothing_that_a_terminal_obeys_gets_into_the_log(server: Server, listing: Run) -> None:
+    said = "".join(text for text in HOSTILE.values() if not text.isprintable()).replace("\ud800", "")
+    server.answers = [Answer(503, said), Answer(418, said)]
+    done = listing()
+    assert done.returncode == 5
+    assert "31mred" in done.stderr
+    assert not re.search(r"[\0-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]", done.stderr)
+    assert all(line.startswith("list_collections: ") for line in done.stderr.splitlines() if "warning:" not in line)

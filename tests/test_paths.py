@@ -36,6 +36,7 @@ NAMES = {
     "upper case": "CASE",
     "lower case": "case",
     "reserved": "CON",
+    "dot at the end": "ended.",
     "quotes": "'\"; DROP TABLE items; --",
     "sixty-four": "x" * 64,
     "thousand": "y" * 1000,

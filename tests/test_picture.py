@@ -101,6 +101,13 @@ def test_collections_beyond_a_handful_share_a_colour() -> None:
     assert series["14 others"].total() == sum(range(1, 15))
 
 
+def test_every_collection_is_in_the_legend_whatever_its_name() -> None:
+    reports = {name: compaction({"2024-01": 3}) for name in ("_hidden", "$x$", "\x1b[31m")}
+    figure = draw(words_of(manifest(*reports), reports), None, timeline_of(reports))
+    (legend,) = [axes.get_legend() for axes in figure.axes]
+    assert {text.get_text().strip() for text in legend.get_texts()} == {"_hidden", "$x$", r"\x1b[31m"}
+
+
 def test_what_is_on_neither_map_nor_timeline_is_said() -> None:
     reports = {"a": compaction({"2024-01": 3, "undated": 2}, {2: "1,1,5"}), "b": compaction({"2024-01": 4})}
     words = words_of(manifest("a", "b", datetime="2024-01-01/2025-01-01", bbox="-10,35,5,44"), reports)

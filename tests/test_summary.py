@@ -60,15 +60,16 @@ def test_artifacts_of_a_small_catalog_name_all_of_it_and_the_archive() -> None:
 
 @pytest.mark.usefixtures("prefect_server")
 def test_title_cannot_put_a_link_or_html_into_the_page() -> None:
-    page, _ = artifacts(collection(1, title="[click](https://example.org) ![](x) <script> | cell"))
-    assert r"\[click\](https://example.org) \!\[\](x) \<script\> \| cell" in page
+    page, table = artifacts(collection(1, title="[click](https://example.org) ![](x) <script> | cell"))
+    assert r"\[click\]\(https:<!-- -->//example.org\) \!\[\]\(x\) \<script\> \| cell" in page
+    assert table[0]["title"] == r"[click]\x28https\x3a//example.org) ![]\x28x) \x3cscript> | cell"
 
 
 def test_rows_hold_nothing_that_a_terminal_would_obey() -> None:
     odd = collection(1, title="\x1b[31mred\r\n\x07", license="\ud800")
     (row,) = collection_rows([odd], manifest(odd))
-    assert row["title"] == " [31mred   "
-    assert row["licence"] == " "
+    assert row["title"] == r"\x1b[31mred\r\n\x07"
+    assert row["licence"] == r"\ud800"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tasks.picture.style import INK, LINE, SERIES, number, shortened
+from spatiobatch.text import plain
+from tasks.picture.style import INK, LINE, SERIES, number
 from tasks.picture.timeline import Timeline
 
 _TIMELINE = (0.07, 0.14, 0.91, 0.17)
@@ -22,7 +23,8 @@ def draw_timeline(figure: Figure, timeline: Timeline) -> None:
     below: Counter[int] = Counter()
     for (name, bins), colour in zip(timeline.series.items(), SERIES, strict=False):
         bottoms = [below[start] for start in bins]
-        style: dict[str, Any] = {"color": colour, "label": shortened(name, _LONGEST_NAME), "antialiased": False}
+        # The space: Matplotlib leaves out of the legend what begins with an underscore.
+        style: dict[str, Any] = {"color": colour, "label": f" {plain(name, _LONGEST_NAME)}", "antialiased": False}
         axes.bar(list(bins), list(bins.values()), timeline.months, bottoms, align="edge", **style)
         below.update(bins)
     axes.set_xlim(min(below), max(max(below) + timeline.months, min(below) + _A_YEAR))

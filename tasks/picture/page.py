@@ -8,10 +8,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
+from spatiobatch.text import plain
 from tasks.picture.bars import draw_timeline
 from tasks.picture.density import Density
 from tasks.picture.map import draw_map
-from tasks.picture.style import FAINT, STYLE, shortened
+from tasks.picture.style import FAINT, STYLE
 from tasks.picture.timeline import Timeline
 from tasks.picture.words import Words
 
@@ -25,8 +26,8 @@ def draw(words: Words, density: Density | None, timeline: Timeline) -> Figure:
     """Draw everything."""
     with rc_context(STYLE):
         figure = Figure(_INCHES, facecolor="white")
-        figure.text(_LEFT, 0.955, shortened(words.title, 70), size=15, weight="bold")
-        figure.text(_LEFT, 0.922, shortened(words.subtitle, 110), color=FAINT)
+        figure.text(_LEFT, 0.955, plain(words.title, 70), size=15, weight="bold")
+        figure.text(_LEFT, 0.922, plain(words.subtitle, 110), color=FAINT)
         figure.text(_LEFT, 0.02, words.notes, color=FAINT, size=8)
         if density:
             draw_map(figure, density)

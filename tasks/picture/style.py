@@ -25,12 +25,6 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def shortened(text: str, longest: int) -> str:
-    """What can be drawn of a text."""
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
 def number(value: float, _: int) -> str:
     """A label of an axis that counts."""
     return f"{value:,.0f}"
