@@ -15,7 +15,11 @@ _KEEPER = ("/bin/sh", "-c", 'read -r _; kill "$0"')
 
 @contextmanager
 def child(
-    command: Sequence[str], folder: Path, *, output: IO[bytes] | int | None = None, errors: IO[bytes] | None = None
+    command: Sequence[str],
+    folder: Path,
+    *,
+    output: IO[bytes] | int | None = None,
+    errors: IO[bytes] | int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process for a while.
 

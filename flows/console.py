@@ -20,7 +20,7 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from flows.children import child
-from flows.prefect_server import some_server
+from flows.prefect_server import PrefectServerLostError, some_server
 from spatiobatch.errors import ProvisioningError, SpatiobatchError, without_secrets
 from spatiobatch.interruptions import lose_none
 from spatiobatch.settings import ENVIRONMENT_VARIABLE, load_settings
@@ -110,14 +110,23 @@ def story(title: str) -> Iterator[None]:
 
     Raises:
         Terminated: a signal came; it tells which harvest is unfinished, if one had begun.
+        PrefectServerLostError: Prefect's server is gone.
     """
     logger = logging.getLogger("prefect")
-    with err.status(title) as status, some_server():
+    with err.status(title) as status, some_server() as server:
         handler = _StoryHandler(status, title)
         logger.addHandler(handler)
         try:
             yield
+        except SpatiobatchError:
+            raise
+        except Exception as error:
+            if server.is_lost():
+                raise PrefectServerLostError(server.address, handler.kept) from error
+            raise
         except (KeyboardInterrupt, Terminated) as end:
+            if server.ended_run():
+                raise PrefectServerLostError(server.address, handler.kept) from end
             raise Terminated(getattr(end, "number", signal.SIGINT), handler.kept) from end
         finally:
             logger.removeHandler(handler)
@@ -177,6 +186,7 @@ def _fault(error: Exception, home: Path) -> str:
 def _quiet_prefect() -> None:
     """Prefect's own console log is for workers; a laptop has `story`."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "90")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")

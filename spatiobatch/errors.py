@@ -4,6 +4,7 @@
     ├── ConfigurationError            what can be known without asking a server; exit code 2
     │   └── InvalidNameError
     ├── OutputError                   the output folder cannot be written
+    ├── FolderError                   nor can one that things are kept in between runs
     ├── ServiceError                  Azure answered with an error that a retry did not mend, or did not answer
     │   └── SignInError               nor did whoever gives out tokens
     ├── ProvisioningError
@@ -71,10 +72,17 @@ class InvalidNameError(ConfigurationError):
 class OutputError(SpatiobatchError):
     """The output folder cannot be written."""
 
-    def __init__(self, folder: object, reason: str) -> None:
-        super().__init__(
-            f"Cannot write the output to {folder}: {reason}. Name a folder that you may write with --output."
-        )
+    def __init__(self, folder: object, reason: str, *, full: bool = False) -> None:
+        remedy = "Free some space there, or name another folder" if full else "Name a folder that you may write"
+        super().__init__(f"Cannot write the output to {folder}: {reason}. {remedy} with --output.")
+
+
+class FolderError(SpatiobatchError):
+    """A folder that things are kept in between runs cannot be written."""
+
+    def __init__(self, folder: object, reason: str, *, full: bool = False) -> None:
+        remedy = "Free some space there" if full else "Make it a folder that you may write"
+        super().__init__(f"Cannot write to {folder}: {reason}. {remedy}, then run again.")
 
 
 class ServiceError(SpatiobatchError):

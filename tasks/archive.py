@@ -1,6 +1,5 @@
 """The archive of an item harvest: receipts, a copy in a folder, and which harvest is a query's latest."""
 
-import os
 import random
 import time
 from collections.abc import Iterable, Sequence
@@ -19,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from spatiobatch.errors import OutputError, ServiceError, UnreadableFileError
 from spatiobatch.manifest import Latest, Layout, Manifest
 from spatiobatch.names import path_segment
+from spatiobatch.output import is_full, reason_of
 from spatiobatch.query import first_problem
 from spatiobatch.receipts import Receipt
 from tasks.clients import AzureClients, azure_task, found
@@ -134,7 +134,7 @@ def _save(container: ContainerClient, output: Path, path: str) -> Path:
             container.download_blob(path, max_concurrency=1).readinto(file)
         partial_file.replace(target)
     except OSError as error:
-        raise OutputError(output, os.strerror(error.errno) if error.errno else str(error)) from error
+        raise OutputError(output, reason_of(error), full=is_full(error)) from error
     return target
 
 
