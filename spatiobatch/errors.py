@@ -72,9 +72,12 @@ class InvalidNameError(ConfigurationError):
 class OutputError(SpatiobatchError):
     """The output folder cannot be written."""
 
-    def __init__(self, folder: object, reason: str, *, full: bool = False) -> None:
+    def __init__(self, folder: object, reason: str, *, full: bool = False, harvest_id: str | None = None) -> None:
         remedy = "Free some space there, or name another folder" if full else "Name a folder that you may write"
-        super().__init__(f"Cannot write the output to {folder}: {reason}. {remedy} with --output.")
+        kept = (
+            f" Harvest {harvest_id} is kept, and the next run of the same query goes on with it." if harvest_id else ""
+        )
+        super().__init__(f"Cannot write the output to {folder}: {reason}. {remedy} with --output.{kept}")
 
 
 class FolderError(SpatiobatchError):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from spatiobatch.errors import FolderError, OutputError
 
-_ROOM_BYTES = 8 * 1024**2
-"""What a short run writes, most of it Prefect's database: 5 MB were measured."""
+_ROOM_BYTES = 1024**2
+"""Less is as good as nothing: Prefect's database takes as much when it is empty."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
