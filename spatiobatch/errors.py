@@ -21,6 +21,7 @@
         ├── IncompleteHarvestError
         ├── NoSuchHarvestError
         ├── HarvestRunningError
+        ├── HarvestTakenError
         ├── JobEndedError
         ├── JobQuotaReachedError
         ├── UnreadableFileError
@@ -223,13 +224,26 @@ class HarvestRunningError(HarvestError):
         )
 
 
+class HarvestTakenError(HarvestError):
+    """The run does not hold its harvest any more."""
+
+    def __init__(self, harvest_id: str, lease_seconds: int) -> None:
+        super().__init__(
+            f"Harvest {harvest_id} is not this run's any more: the run was stopped, asleep with its machine, or cut off "
+            f"from the storage account for longer than the {lease_seconds} seconds of its lease, and the next run of "
+            "the same query may go on with it since. What is harvested is kept: see how that run ends, or run again."
+        )
+
+
 class JobEndedError(HarvestError):
     """The job ended before its tasks did."""
 
     def __init__(self, job: str, state: str, reason: str | None, unfinished: int) -> None:
+        late = reason == "MaxWallClockTimeExpiry"
+        remedy = "with a larger job_wall_clock_minutes" if late else "when nobody ends its job meanwhile"
         super().__init__(
-            f"Job {job} is {state} ({reason or 'no reason given'}) with {unfinished} unfinished tasks: "
-            "run the harvest again, with a larger job_wall_clock_minutes if the reason is MaxWallClockTimeExpiry."
+            f"Job {job} is {state} ({reason or 'no reason given'}) with {unfinished} unfinished tasks: what is "
+            f"harvested is kept, run the harvest again, {remedy}."
         )
 
 
