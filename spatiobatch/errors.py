@@ -229,7 +229,7 @@ class HarvestTakenError(HarvestError):
 
     def __init__(self, harvest_id: str, lease_seconds: int) -> None:
         super().__init__(
-            f"Harvest {harvest_id} is not this run's any more: the run was stopped, asleep with its machine, or cut off "
+            f"Harvest {harvest_id} is not this run's any more: it was stopped, asleep with its machine, or cut off "
             f"from the storage account for longer than the {lease_seconds} seconds of its lease, and the next run of "
             "the same query may go on with it since. What is harvested is kept: see how that run ends, or run again."
         )

@@ -147,7 +147,7 @@ def test_a_harvest_that_slept_leaves_its_job_to_who_took_it_over_and_says_so(
     asleep.send_signal(signal.SIGCONT)
     out, err = asleep.communicate(timeout=120)
     assert (asleep.returncode, out) == (1, "")
-    said = re.fullmatch(r"spatiobatch: Harvest (\S+) is not this run's any more: .* run was stopped, .*\n", err)
+    said = re.fullmatch(r"spatiobatch: Harvest (\S+) is not this run's any more: it was stopped, .*\n", err)
     assert said, err
     out, err = follower.communicate(timeout=120)
     assert (follower.returncode, f"Harvest   {said[1]}\n" in out) == (0, True), err
