@@ -622,7 +622,7 @@ def test_a_collection_that_memory_does_not_suffice_for_is_told_with_what_to_set(
     finished = compact(command=CRAMPED).finished
     assert finished.returncode == 5
     assert re.search(
-        r"the files of c take more memory than there is \(Out of Memory Error: .*\): harvest it in shorter intervals, or "
-        r"set fewer pool_task_slots or a larger pool_vm_size\n$",
+        r"the files of c take more memory than there is \(Out of Memory Error: .*\): harvest it in shorter intervals, "
+        r"or set fewer pool_task_slots or a larger pool_vm_size\n$",
         finished.stderr,
     ), finished.stderr
