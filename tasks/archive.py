@@ -118,13 +118,13 @@ def download(
     rest = (f"{layout.root}/items/", f"{layout.root}/control/", layout.manifest)
     listed = container.list_blob_names(name_starts_with=f"{layout.root}/")
     paths = [path for path in listed if path in items or not path.startswith(rest)]
-    save = partial(_save, container, harvest_id, output)
+    save = partial(_save, container, output, harvest_id=harvest_id)
     with ThreadPoolExecutor(_DOWNLOADS) as downloads:
         list(downloads.map(save, paths))
     return save(layout.manifest)
 
 
-def _save(container: ContainerClient, harvest_id: str, output: Path, path: str) -> Path:
+def _save(container: ContainerClient, output: Path, path: str, harvest_id: str | None = None) -> Path:
     if ".." in path.split("/") or "\0" in path:
         raise OutputError(output, f"the archive has a file {path!r}, which has no place in it")
     target = output / path
