@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import IO
 
 _END_SECONDS = 30
-_KEEPER = ("/bin/sh", "-c", 'read -r _; kill "$0"')
+_KEEPER = ("/bin/sh", "-c", 'read -r _; kill "$0" 2>/dev/null')
 """Waits until its input closes, as it does when this process is gone, then ends the process it is told."""
 
 
 @contextmanager
 def child(
-    command: Sequence[str], folder: Path, *, output: IO[bytes] | int | None = None, errors: IO[bytes] | None = None
+    command: Sequence[str],
+    folder: Path,
+    *,
+    output: IO[bytes] | int | None = None,
+    errors: IO[bytes] | int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process for a while.
 

@@ -20,9 +20,10 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from flows.children import child
-from flows.prefect_server import some_server
-from spatiobatch.errors import ProvisioningError, SpatiobatchError
+from flows.prefect_server import PrefectServerLostError, prefect_home, some_server
+from spatiobatch.errors import ConfigurationError, FolderError, OutputError, ProvisioningError, SpatiobatchError
 from spatiobatch.interruptions import lose_none
+from spatiobatch.output import check_folder, full_one, reason_of
 from spatiobatch.settings import ENVIRONMENT_VARIABLE, load_settings
 from spatiobatch.text import indented, plain, plain_lines, without_secrets
 
@@ -71,6 +72,7 @@ def _stand_in(root: Path, *, fresh: bool) -> Iterator[None]:
     """A `local_azure` for a while, with this process pointed at it; its state outlives it."""
     home = root / ".spatiobatch"
     env_file, log = home / "local.env", home / "local_azure.log"
+    check_folder(home)
     home.mkdir(exist_ok=True)
     env_file.unlink(missing_ok=True)
     if fresh:
@@ -123,14 +125,23 @@ def story(title: str) -> Iterator[None]:
 
     Raises:
         Terminated: a signal came; it tells which harvest is unfinished, if one had begun.
+        PrefectServerLostError: Prefect's server is gone.
     """
     logger = logging.getLogger("prefect")
-    with err.status(title) as status, some_server():
+    with err.status(title) as status, some_server() as server:
         handler = _StoryHandler(status, title)
         logger.addHandler(handler)
         try:
             yield
+        except SpatiobatchError:
+            raise
+        except Exception as error:
+            if server.is_lost():
+                raise PrefectServerLostError(server.address, handler.kept) from error
+            raise
         except (KeyboardInterrupt, Terminated) as end:
+            if server.ended_run():
+                raise PrefectServerLostError(server.address, handler.kept) from end
             raise Terminated(getattr(end, "number", signal.SIGINT), handler.kept) from end
         finally:
             logger.removeHandler(handler)
@@ -154,14 +165,12 @@ def guarded(command_line: Callable[[], Any], home: Path) -> int:
     except TyperException as error:
         problem = error.format_message().replace("Value error, ", "").rstrip(".")
         return _failed(2, f"{problem}; see python flows/run.py --help")
-    except SpatiobatchError as error:
-        return _failed(error.exit_code, str(error))
     except KeyboardInterrupt:
         return _failed(130, _ENDS[signal.SIGINT])
     except Terminated as end:
         return _failed(end.exit_code, str(end))
     except Exception as error:  # noqa: BLE001  # the last place where an error can become a sentence
-        return _failed(1, _told(error) or _fault(error, home))
+        return _failed(getattr(error, "exit_code", 1), _sentence(error, home))
 
 
 def _failed(code: int, sentence: str) -> int:
@@ -173,6 +182,13 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
     raise Terminated(number)
 
 
+def _sentence(error: Exception, home: Path) -> str:
+    if isinstance(error, ConfigurationError | FolderError | OutputError):
+        return str(error)
+    said = str(error) if isinstance(error, SpatiobatchError) else _told(error) or _fault(error, home)
+    return f"{said}{_maybe_full(home)}"
+
+
 def _told(error: Exception) -> str | None:
     from tasks.failure import sentence_of  # noqa: PLC0415  # Azure's and Prefect's errors take seconds to import
 
@@ -180,16 +196,31 @@ def _told(error: Exception) -> str | None:
 
 
 def _fault(error: Exception, home: Path) -> str:
-    home.mkdir(exist_ok=True)
-    file = home / "fault.txt"
-    file.write_text(plain_lines(without_secrets("".join(traceback.format_exception(error)))))
     said = str(error).strip().partition("\n")[0]
-    return f"this is a fault of spatiobatch ({type(error).__name__}: {said}); its traceback is in {file}"
+    return f"this is a fault of spatiobatch ({type(error).__name__}: {said}); {_traceback_of(error, home)}."
+
+
+def _traceback_of(error: Exception, home: Path) -> str:
+    file = home / "fault.txt"
+    try:
+        home.mkdir(exist_ok=True)
+        file.write_text(plain_lines(without_secrets("".join(traceback.format_exception(error)))))
+    except OSError as problem:
+        return f"its traceback cannot be kept in {file} ({reason_of(problem)})"
+    return f"its traceback is in {file}"
+
+
+def _maybe_full(home: Path) -> str:
+    """A full disk shows as any error: of whatever writes to it, and of whoever asks that."""
+    folder = full_one([home, prefect_home()])
+    return f" The disk of {folder} is full, which may be why: free some space there, then run again." if folder else ""
 
 
 def _quiet_prefect() -> None:
     """Prefect's own console log is for workers; a laptop has `story`."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "90")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    logging.raiseExceptions = False  # else its threads write to stderr what they cannot tell its server

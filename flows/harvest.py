@@ -32,7 +32,7 @@ from tasks.settlement import incomplete, settle
 from tasks.shard_table import tell_of_shards
 from tasks.summary import summarise
 from tasks.sweep import sweep_jobs
-from tasks.unfinished import Unfinished, held, wanted
+from tasks.unfinished import Hold, held, wanted
 
 
 def _run_name() -> str:
@@ -85,7 +85,8 @@ def harvest(
 
     with held(azure, environment, resume or wanted(query, begun, since, max_items)) as hold:
         attempted(sweep_jobs, azure, environment)  # first, since what was left behind uses up the quota
-        collections, manifest, receipts, picture = _gather(azure, environment, hold.harvest, runtime, verify)
+        collections, manifest, receipts, picture = _gather(azure, environment, hold, runtime, verify)
+        hold.check()
         archive = publish(azure, environment, harvest_files(collections, manifest))
         written = download(azure, environment, manifest.harvest_id, receipts, output) if output else None
         artifact = summarise(manifest, collections, archive, picture)
@@ -99,11 +100,12 @@ def harvest(
 
 
 def _gather(
-    azure: AzureClients, environment: Environment, going: Unfinished, runtime: Runtime, verify: Verify
+    azure: AzureClients, environment: Environment, hold: Hold, runtime: Runtime, verify: Verify
 ) -> tuple[list[dict[str, Any]], Manifest, list[Receipt], str | None]:
     """What the nodes bring: collections, the manifest and, of items, receipts and the picture's path."""
+    going = hold.harvest
     name, query = going.harvest_id, going.query
-    with batch_job(azure, environment, f"harvest-{name}") as job:
+    with batch_job(azure, environment, f"harvest-{name}", hold.is_ours) as job:
         (asked,) = run_tasks(azure, environment, job, name, [collections_task(azure, environment, name, runtime)])
         logs = read_logs(azure, environment, job, asked, Layout(name).logs(asked.id))
         collections = parse_collections(logs.stdout, query)

@@ -15,6 +15,7 @@ from rich import box  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from flows.console import PlainConsole, environment_named, guarded, story  # noqa: E402
+from flows.prefect_server import leave  # noqa: E402
 from spatiobatch.errors import ConfigurationError  # noqa: E402
 from spatiobatch.output import check_output  # noqa: E402
 from spatiobatch.query import Content, Query, Runtime, Since, check_since, query_from  # noqa: E402
@@ -239,4 +240,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

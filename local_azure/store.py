@@ -26,12 +26,12 @@ class Table(MutableMapping[str, Document]):
         return self._documents[key]
 
     def __setitem__(self, key: str, document: Document) -> None:
-        self._documents[key] = document
         self._connection.execute(
             "INSERT INTO documents (tbl, key, body) VALUES (?, ?, ?) "
             "ON CONFLICT (tbl, key) DO UPDATE SET body = excluded.body",
             (self._name, key, json.dumps(document)),
         )
+        self._documents[key] = document
 
     def __delitem__(self, key: str) -> None:
         del self._documents[key]

@@ -1,7 +1,9 @@
 """What every service's HTTP application is made of."""
 
+import errno
 import logging
 import re
+import sqlite3
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -68,12 +70,21 @@ def application(service: str, routes: Sequence[BaseRoute], render: ErrorRenderer
 
     async def broken(request: Request, error: Exception) -> Response:
         logger.error("%s: %s %s failed", service, request.method, request.url.path, exc_info=error)
+        if _is_full(error):  # no status of Azure's, and none that its SDKs ask again on
+            return render(request, ApiError(507, "InsufficientStorage", "The disk of local_azure's state is full."))
         return render(request, ApiError(500, "InternalServerError", "local_azure failed; its log says how."))
 
     handlers: dict[Any, Any] = {ApiError: refused, HTTPException: unrouted, Exception: broken}
     app = Starlette(routes=list(routes), exception_handlers=handlers)
     app.router.redirect_slashes = False
     return app
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether a write failed for want of room: https://www.sqlite.org/rescode.html#full."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def request_id() -> str:

@@ -4,6 +4,7 @@
     ├── ConfigurationError            what can be known without asking a server; exit code 2
     │   └── InvalidNameError
     ├── OutputError                   the output folder cannot be written
+    ├── FolderError                   nor can one that things are kept in between runs
     ├── ServiceError                  Azure answered with an error that a retry did not mend, or did not answer
     │   └── SignInError               nor did whoever gives out tokens
     ├── ProvisioningError
@@ -20,6 +21,7 @@
         ├── IncompleteHarvestError
         ├── NoSuchHarvestError
         ├── HarvestRunningError
+        ├── HarvestTakenError
         ├── JobEndedError
         ├── JobQuotaReachedError
         ├── UnreadableFileError
@@ -68,10 +70,20 @@ class InvalidNameError(ConfigurationError):
 class OutputError(SpatiobatchError):
     """The output folder cannot be written."""
 
-    def __init__(self, folder: object, reason: str) -> None:
-        super().__init__(
-            f"Cannot write the output to {folder}: {reason}. Name a folder that you may write with --output."
+    def __init__(self, folder: object, reason: str, *, full: bool = False, harvest_id: str | None = None) -> None:
+        remedy = "Free some space there, or name another folder" if full else "Name a folder that you may write"
+        kept = (
+            f" Harvest {harvest_id} is kept, and the next run of the same query goes on with it." if harvest_id else ""
         )
+        super().__init__(f"Cannot write the output to {folder}: {reason}. {remedy} with --output.{kept}")
+
+
+class FolderError(SpatiobatchError):
+    """A folder that things are kept in between runs cannot be written."""
+
+    def __init__(self, folder: object, reason: str, *, full: bool = False) -> None:
+        remedy = "Free some space there" if full else "Make it a folder that you may write"
+        super().__init__(f"Cannot write to {folder}: {reason}. {remedy}, then run again.")
 
 
 class ServiceError(SpatiobatchError):
@@ -219,13 +231,26 @@ class HarvestRunningError(HarvestError):
         )
 
 
+class HarvestTakenError(HarvestError):
+    """The run does not hold its harvest any more."""
+
+    def __init__(self, harvest_id: str, lease_seconds: int) -> None:
+        super().__init__(
+            f"Harvest {harvest_id} is not this run's any more: it was stopped, asleep with its machine, or cut off "
+            f"from the storage account for longer than the {lease_seconds} seconds of its lease, and the next run of "
+            "the same query may go on with it since. What is harvested is kept: see how that run ends, or run again."
+        )
+
+
 class JobEndedError(HarvestError):
     """The job ended before its tasks did."""
 
     def __init__(self, job: str, state: str, reason: str | None, unfinished: int) -> None:
+        late = reason == "MaxWallClockTimeExpiry"
+        remedy = "with a larger job_wall_clock_minutes" if late else "when nobody ends its job meanwhile"
         super().__init__(
-            f"Job {job} is {state} ({reason or 'no reason given'}) with {unfinished} unfinished tasks: "
-            "run the harvest again, with a larger job_wall_clock_minutes if the reason is MaxWallClockTimeExpiry."
+            f"Job {job} is {state} ({reason or 'no reason given'}) with {unfinished} unfinished tasks: what is "
+            f"harvested is kept, run the harvest again, {remedy}."
         )
 
 

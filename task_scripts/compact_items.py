@@ -1698,6 +1698,13 @@ def run(environment: Mapping[str, str]) -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as workplace:
         try:
             report = compact(wanted, storage, f"harvests/{environment['HARVEST_ID']}", Path(workplace))
+        except (duckdb.OutOfMemoryException, MemoryError) as error:
+            said = str(error).partition("\n")[0] or "Python could not allocate it"
+            raise Failed(
+                UNEXPECTED,
+                f"the files of {wanted.collection} take more memory than there is ({said}): harvest it in shorter "
+                "intervals, or set fewer pool_task_slots or a larger pool_vm_size",
+            ) from None
         except duckdb.Error as error:
             raise Failed(UNEXPECTED, f"DuckDB could not write the files of {wanted.collection}: {error}") from None
     for shard, problem in report.get("unsound", {}).items():

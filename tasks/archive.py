@@ -1,10 +1,10 @@
 """The archive of an item harvest: receipts, a copy in a folder, and which harvest is a query's latest."""
 
-import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from spatiobatch.errors import OutputError, ServiceError, UnreadableFileError
 from spatiobatch.manifest import Latest, Layout, Manifest
 from spatiobatch.names import path_segment
+from spatiobatch.output import is_full, reason_of
 from spatiobatch.query import first_problem
 from spatiobatch.receipts import Receipt
 from tasks.clients import AzureClients, azure_task, found
@@ -142,24 +143,26 @@ def download(
     rest = (f"{layout.root}/items/", f"{layout.root}/control/", layout.manifest)
     listed = container.list_blob_names(name_starts_with=f"{layout.root}/")
     paths = [path for path in listed if path in items or not path.startswith(rest)]
-    save = partial(_save, container, output)
+    save = partial(_save, container, output, harvest_id=harvest_id)
     with ThreadPoolExecutor(_DOWNLOADS) as downloads:
         list(downloads.map(save, paths))
     return save(layout.manifest)
 
 
-def _save(container: ContainerClient, output: Path, path: str) -> Path:
+def _save(container: ContainerClient, output: Path, path: str, harvest_id: str | None = None) -> Path:
     if ".." in path.split("/") or "\0" in path:
         raise OutputError(output, f"the archive has a file {path!r}, which has no place in it")
     target = output / path
+    partial_file = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial_file = target.with_name(f"{target.name}.part")
         with partial_file.open("wb") as file:
             container.download_blob(path, max_concurrency=1).readinto(file)
         partial_file.replace(target)
     except OSError as error:
-        raise OutputError(output, os.strerror(error.errno) if error.errno else str(error)) from error
+        with suppress(OSError):
+            partial_file.unlink(missing_ok=True)
+        raise OutputError(output, reason_of(error), full=is_full(error), harvest_id=harvest_id) from error
     return target
 
 

@@ -84,8 +84,8 @@ def sentence_of(error: Exception) -> str | None:
         return _answer(error)
     if isinstance(error, AzureError):
         return f"Azure cannot be reached, check the network and the cloud's addresses: {_first_line(error.message)}"
-    if isinstance(error, PrefectException):
-        return f"Prefect failed: {_first_line(str(error))}"
+    if isinstance(error, PrefectException | httpx.HTTPStatusError):  # nobody else asks by httpx
+        return f"Prefect failed: {_first_line(str(error)).rstrip('.')}."
     return None
 
 

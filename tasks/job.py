@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -48,21 +48,29 @@ _ENDED_CODES = {
 
 
 @contextmanager
-def batch_job(azure: AzureClients, environment: Environment, purpose: str) -> Iterator[str]:
+def batch_job(
+    azure: AzureClients, environment: Environment, purpose: str, is_ours: Callable[[], bool]
+) -> Iterator[str]:
     """A job for the time of a `with`.
 
-    It is closed whatever happens inside; where it cannot be closed, that is a warning, and what happened inside counts.
+    It is closed whatever happens inside, unless somebody else goes on with it; where it cannot be closed, that is a
+    warning, and what happened inside counts.
     """
     job = open_job(azure, environment, purpose)
     try:
         yield job
     finally:
-        closed = attempted(close_job, azure, environment, job)
-        if not closed.is_completed():
-            minutes = azure.settings.job_wall_clock_minutes
-            get_run_logger().warning(
-                "job %s could not be closed and ends by itself within %s minutes: %s", job, minutes, closed.message
-            )
+        if is_ours():
+            _close(azure, environment, job)
+
+
+def _close(azure: AzureClients, environment: Environment, job: str) -> None:
+    closed = attempted(close_job, azure, environment, job)
+    if not closed.is_completed():
+        minutes = azure.settings.job_wall_clock_minutes
+        get_run_logger().warning(
+            "job %s could not be closed and ends by itself within %s minutes: %s", job, minutes, closed.message
+        )
 
 
 @azure_task("open job")

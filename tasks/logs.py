@@ -1,16 +1,21 @@
 """What a task said: the uploaded log first, the node second."""
 
+import json
+import signal
 from dataclasses import dataclass
 
 from azure.batch.models import BatchTask, BatchTaskExecutionInfo
 from azure.core.exceptions import HttpResponseError
 
 from spatiobatch.errors import HarvestError, TaskFailedError
+from spatiobatch.settings import Settings
 from tasks import storage
 from tasks.clients import AzureClients, azure_task, found
 from tasks.environment import Environment, results
 
 _LAST_LINES = 20
+_KILLED = 128 + signal.SIGKILL
+"""As the kernel kills when memory runs out: https://www.kernel.org/doc/html/latest/admin-guide/mm/concepts.html."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,9 @@ def check_succeeded(azure: AzureClients, environment: Environment, job: str, tas
         outcome = f"failed before it ran: {_reason(info)}"
         raise TaskFailedError(job, task.id, outcome, node, "so there is no stderr")
     stderr = read_log(azure, environment, job, task.id, f"{logs}/stderr.txt")
-    raise TaskFailedError(job, task.id, _outcome(info), node, *_tail(stderr))
+    advice = _on_being_killed(azure.settings, task) if info.exit_code == _KILLED else ""
+    remark, lines = _tail(stderr)
+    raise TaskFailedError(job, task.id, _outcome(info), node, f"{advice}{remark}", lines)
 
 
 def outlived_its_sas(task: BatchTask) -> bool:
@@ -73,6 +80,23 @@ def outlived_its_sas(task: BatchTask) -> bool:
     if not (signed and failure and failure.code == "BlobAccessDenied" and task.state_transition_time):
         return False
     return bool(task.state_transition_time - task.creation_time >= storage.SAS_LIFE)
+
+
+def _on_being_killed(settings: Settings, task: BatchTask) -> str:
+    collection = _collection_of(task)
+    with_what = f" with collection {collection}" if collection else ""
+    fewer = f"fewer pool_task_slots ({settings.pool_task_slots} now) or " if settings.pool_task_slots > 1 else ""
+    return (
+        f"it was killed, most often since the node ran out of memory{with_what}: set {fewer}a larger pool_vm_size "
+        f"({settings.pool_vm_size} now), then run provision with --replace-pool; "
+    )
+
+
+def _collection_of(task: BatchTask) -> str | None:
+    """The collection that a task was to harvest or to compact, if it was for one."""
+    asked = {setting.name: setting.value for setting in task.environment_settings or []}
+    shard = asked.get("SHARD")
+    return str(json.loads(shard)["collection"]) if shard else asked.get("COLLECTION")
 
 
 def _outcome(info: BatchTaskExecutionInfo) -> str:

@@ -16,7 +16,7 @@ from azure.storage.blob import BlobClient, BlobLeaseClient
 from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from spatiobatch.errors import HarvestRunningError, NoSuchHarvestError
+from spatiobatch.errors import HarvestRunningError, HarvestTakenError, NoSuchHarvestError
 from spatiobatch.interruptions import pause
 from spatiobatch.names import harvest_id
 from spatiobatch.query import Query, Since
@@ -71,6 +71,28 @@ class Hold:
             except AzureError:
                 continue  # the next attempt may get through; a lease that somebody else took stays lost
 
+    def is_ours(self) -> bool:
+        """Whether nobody else may have taken the harvest; also where that cannot be known.
+
+        A lease that ran out is had back where nobody else had it since.
+        """
+        try:
+            self._lease.renew()
+        except HttpResponseError as error:
+            return error.status_code not in (404, 409)
+        except AzureError:
+            return True
+        return True
+
+    def check(self) -> None:
+        """Pass a harvest that is still this run's.
+
+        Raises:
+            HarvestTakenError: it is not.
+        """
+        if not self.is_ours():
+            raise HarvestTakenError(self.harvest.harvest_id, LEASE_SECONDS)
+
     def release(self) -> None:
         """Let others at it."""
         self._over.set()
@@ -97,11 +119,13 @@ def held(azure: AzureClients, environment: Environment, harvest: Unfinished | st
     Raises:
         HarvestRunningError: somebody does, and goes on for longer than `running_harvest_wait_minutes`.
         NoSuchHarvestError: the harvest of that id is over, another one took its place, or it never began.
+        HarvestTakenError: something failed, since somebody else has gone on with it.
     """
     hold = hold_harvest(azure, environment, harvest, str(uuid.uuid4()))
     try:
         yield hold
     except Exception:
+        hold.check()  # who took it, and ended its job, may be behind any error
         raise
     except BaseException:  # Ctrl-C, a signal, a cancellation
         _say_what_is_kept(hold.harvest.harvest_id)

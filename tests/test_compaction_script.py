@@ -1,6 +1,7 @@
 """The script that makes stac-geoparquet of archived items: every item is a row or an exception, and nothing is lost."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,13 @@ finally:
     print(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
 """
 """Prints the peak of its memory in KiB."""
+CRAMPED = """
+import duckdb, runpy, sys
+connect = duckdb.connect
+duckdb.connect = lambda config: connect(config=config | {"memory_limit": "1MB"})
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+"""Has DuckDB get along with hardly any memory."""
 DATES = ("datetime", "start_datetime", "end_datetime", "created", "updated")
 """They come back as other text for the same moment."""
 NO_RECEIPT = '{"name": "s1", "count": 1, "ids_hash": "1"}'
@@ -680,3 +688,16 @@ def test_footprints_everywhere_keep_the_report_small(container: Container, compa
     grids = done.report["footprints"]["grids"]
     assert {degrees: len(grid.split()) for degrees, grid in grids.items()} == {"2": 16_200}
     assert len(done.container.blobs[f"{PARQUET}/compaction.json"]) < 250_000
+
+
+def test_a_collection_that_memory_does_not_suffice_for_is_told_with_what_to_set(
+    container: Container, compact: Compact
+) -> None:
+    container.archive(*(item(str(number)) for number in range(2000)))
+    finished = compact(command=CRAMPED).finished
+    assert finished.returncode == 5
+    assert re.search(
+        r"the files of c take more memory than there is \(Out of Memory Error: .*\): harvest it in shorter intervals, "
+        r"or set fewer pool_task_slots or a larger pool_vm_size\n$",
+        finished.stderr,
+    ), finished.stderr

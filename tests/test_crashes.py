@@ -132,6 +132,27 @@ def test_a_harvest_that_is_told_to_end_frees_the_nodes_and_says_how_to_go_on(
     assert f"Harvest   {said[1]}\n" in ended(run("harvest", "--resume", said[1]))
 
 
+def test_a_harvest_that_slept_leaves_its_job_to_who_took_it_over_and_says_so(
+    provisioned: Site, batch: BatchClient, results: ContainerClient, run: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    query = ("harvest", "--content", "items", "--datetime", "2001-01-01/..")
+    since = provisioned.now
+    asleep = run(*query)
+    at("rounds", provisioned, asleep, since)
+    asleep.send_signal(signal.SIGSTOP)
+    pass_a_minute(results, f"open/{query_from(content='items', datetime=query[-1]).hash}.json")
+    since = provisioned.now
+    follower = run(*query)
+    at("rounds", provisioned, follower, since)
+    asleep.send_signal(signal.SIGCONT)
+    out, err = asleep.communicate(timeout=120)
+    assert (asleep.returncode, out) == (1, "")
+    said = re.fullmatch(r"spatiobatch: Harvest (\S+) is not this run's any more: it was stopped, .*\n", err)
+    assert said, err
+    out, err = follower.communicate(timeout=120)
+    assert (follower.returncode, f"Harvest   {said[1]}\n" in out) == (0, True), err
+
+
 def test_harvests_at_once_keep_to_their_own_jobs_and_both_are_the_latest(
     batch: BatchClient, results: ContainerClient, run: Callable[..., "subprocess.Popen[str]"]
 ) -> None:

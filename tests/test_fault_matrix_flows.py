@@ -70,7 +70,7 @@ REFUSED: dict[str, tuple[type[Exception], str, tuple[str, ...]]] = {
     ),
     "compaction is killed in all attempts": (
         TaskFailedError,
-        "exit code 137",
+        f"ran out of memory with collection {COLLECTION}: set fewer pool_task_slots",
         ("service=node,path=HASH.*/compact-,action=kill,times=3",),
     ),
     "manifest is refused beyond all patience": (

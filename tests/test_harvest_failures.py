@@ -80,7 +80,8 @@ def test_killed_task_runs_again_as_another(built: Site) -> None:
 
 
 def test_process_that_is_always_killed_is_told_with_its_exit_code(built: Site) -> None:
-    with pytest.raises(TaskFailedError, match=r"Task collections-3 .* exit code 137 on node \w+; its stderr is empty"):
+    advice = r"ran out of memory: set fewer pool_task_slots \(4 now\) or a larger pool_vm_size \(Standard_\w+ now\), .*"
+    with pytest.raises(TaskFailedError, match=rf"-3 .* exit code 137 on node \w+; .*{advice}; its stderr is empty"):
         built.harvest(DOOMED)
 
 

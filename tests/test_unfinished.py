@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from flow_runs import Site, running_site
 
-from spatiobatch.errors import HarvestRunningError, NoSuchHarvestError
+from spatiobatch.errors import HarvestRunningError, HarvestTakenError, JobEndedError, NoSuchHarvestError
 from spatiobatch.query import Query, Since
 from tasks import unfinished
 from tasks.environment import Environment
@@ -116,6 +116,29 @@ def test_a_run_that_lost_its_hold_leaves_the_harvest_to_who_has_it(
         first.finish()
         assert second.harvest == first.harvest
         second.finish()
+
+
+def test_what_fails_since_somebody_else_took_the_harvest_is_told_as_that(
+    provisioned: Site, environment: Environment, query: Query
+) -> None:
+    def work_on(first: unfinished.Hold) -> None:
+        first._lease.break_lease(0)
+        begin(provisioned, environment, wanted(query, LATER)).finish()
+        raise JobEndedError("harvest-1", "gone", None, 3)
+
+    said = "stopped, asleep with its machine, or cut off"
+    with (
+        pytest.raises(HarvestTakenError, match=said),
+        held(provisioned.azure, environment, wanted(query, EARLIER)) as hold,
+    ):
+        work_on(hold)
+
+
+def test_a_harvest_that_nobody_took_fails_for_its_own_reason(
+    provisioned: Site, environment: Environment, query: Query
+) -> None:
+    with pytest.raises(JobEndedError), held(provisioned.azure, environment, wanted(query, EARLIER)):
+        raise JobEndedError("harvest-1", "gone", None, 3)
 
 
 def test_an_unreadable_note_is_replaced(provisioned: Site, environment: Environment, query: Query) -> None:
