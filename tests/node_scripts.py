@@ -14,7 +14,10 @@ from pathlib import Path
 from faulty import Faulty
 
 SCRIPTS = Path(__file__).parents[1] / "task_scripts"
-TOOLS = ("bash", "cat", "chmod", "curl", "date", "head", "mkdir", "mktemp", "mv", "rm", "sed", "tail", "timeout", "tr")
+TOOLS = (
+    *("bash", "cat", "chmod", "curl", "date", "grep", "head", "mkdir", "mktemp", "mv", "rm", "sed", "tail", "timeout"),
+    *("tr", "wc"),
+)
 HURRY = "import runpy, sys, time; time.sleep = lambda seconds: None; runpy.run_path(sys.argv[1], run_name='__main__')"
 CLIENT_ID = "11111111-2222-3333-4444-555555555555"
 

@@ -48,7 +48,7 @@ def listing(folder: Path, faults: list[tuple[str, str]], *, bash: bool = False) 
         server.answers, server.faults = [page("a")], faults
         variables = environment(server, **WAIT)
         if bash:
-            variables["PATH"] = str(tool_folder(folder / "bin", "jq"))
+            variables["PATH"] = str(tool_folder(folder / "bin", "python3"))
         command = ["bash", str(SCRIPTS / "list_collections.sh")] if bash else _script("list_collections.py")
         ended = run(command, folder, variables)
     return Ran(ended, lambda: [each["id"] for each in json.loads(ended.stdout)["collections"]] == ["a"], len(faults))
