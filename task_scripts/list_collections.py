@@ -41,7 +41,7 @@ ATTEMPTS, DRIPPING_ATTEMPTS, TOKEN_ATTEMPTS = 10, 3, 4
 DEADLINE_SECONDS = 900
 MOST_BYTES = 64 << 20
 """The public Planetary Computer's 130 collections come to less than 4 MB."""
-BARREN_PAGES = 100
+BARREN_PAGES = 20
 MOST_SAID = 2000
 """Characters of a message."""
 READ_SECONDS = float(os.environ.get("READ_TIMEOUT_SECONDS", "60"))
@@ -280,7 +280,7 @@ def read_page(body: bytes, url: str) -> tuple[str, dict[str, Any]]:
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise ValueError
     except (ValueError, TypeError, KeyError, RecursionError):
-        what = one_line(body[:MOST_SAID].decode(errors="replace"))
+        what = one_line(body.decode(errors="replace"))
         raise Failed(UNEXPECTED, f"GET {url} did not answer with a STAC list of collections, but: {what}") from None
     return text, page
 
@@ -388,13 +388,12 @@ def seconds_of(date: str) -> float | None:
 def said(answer: requests.Response) -> str:
     """Status and body for a message; a token that the server repeats is left out."""
     token = answer.request.headers["Authorization"].removeprefix("Bearer ")
-    body = answer.content[: 10 * MOST_SAID].decode(errors="replace")
-    return f"{answer.status_code} {one_line(body.replace(token, '(token)'))}"
+    return f"{answer.status_code} {one_line(answer.content.decode(errors='replace').replace(token, '(token)'))}"
 
 
 def one_line(text: str) -> str:
-    """Text for a message."""
-    return " ".join(text.split())[:500]
+    """Text for a message, with nothing in it that a terminal would obey."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text[: 10 * MOST_SAID]).split())[:500]
 
 
 def note(sentence: str) -> None:

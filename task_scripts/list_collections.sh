@@ -20,7 +20,7 @@ export LC_ALL=C.UTF-8
 export NETRC=/dev/null # whose passwords az would send instead of its token
 
 readonly attempts=10 dripping_attempts=3 deadline_seconds=900 read_seconds=${READ_TIMEOUT_SECONDS:-60}
-readonly most_bytes=$((64 << 20)) barren_pages=100
+readonly most_bytes=$((64 << 20)) barren_pages=20
 readonly transient_curl_codes=' 0 5 6 7 16 18 28 35 52 55 56 92 ' # names, connections, time, torn answers
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -46,8 +46,8 @@ find_python() {
 }
 
 # What curl cannot: `page FILE URL VERSION` prints where the next page is, numberMatched and what tells the collections
-# apart, each on a line; `document FILE...` prints the document. Texts are passed on as they were sent: parsing would
-# rewrite numbers. It is the same as in list_collections.py.
+# apart, each on a line; `document FILE...` prints the document, `said FILE` a body on one line. Texts are passed on as
+# they were sent: parsing would rewrite numbers. What it does is the same as in list_collections.py.
 readonly reader='
 import json, re, sys
 from urllib.parse import quote, urldefrag, urljoin, urlsplit
@@ -95,7 +95,10 @@ def read_page(text, url, version):
 
 def main(what, *arguments):
     texts = (open(name, encoding="utf-8-sig", errors="surrogateescape").read() for name in arguments)
-    if what == "document":
+    if what == "said":
+        text = open(arguments[0], encoding="utf-8", errors="replace").read(20_000)
+        lines = [" ".join("".join(each if each.isprintable() else " " for each in text).split())]
+    elif what == "document":
         found = {name: raw for text in texts for name, raw in raw_collections(text)}
         lines = ["{\"collections\": [" + ",\n".join(found.values()) + "]}"]
     else:
@@ -176,8 +179,8 @@ wait_after() {
   echo $((half > asked ? half : asked))
 }
 
-# One request: the status is in $status, the headers in a file, the body in the file $2. Output that grows beyond its
-# limit ends with curl's 23.
+# One request: prints the status; the headers are in a file, the body in the file $2. What grows beyond its limit ends
+# with curl's 23, a single header with 27 (since 8.6 with 100).
 ask() {
   : >"$work/headers"
   : >"$2"
@@ -199,7 +202,7 @@ settled_answer() {
     case $code:$status in
       0:408 | 0:429 | 0:50[0234]) problem="$status $(said "$2")" ;;
       0:*) return ;;
-      23:*) fail 5 "GET $1: the answer is longer than $most_bytes bytes, or the disk is full; check GEOCATALOG_URL" ;;
+      23:* | 27:* | 100:*) fail 5 "GET $1: the answer is longer than $most_bytes bytes, or the disk is full; check GEOCATALOG_URL" ;;
       *) problem=$(one_line <"$work/curl.errors") ;;
     esac
     [[ $code == 28 && -s $work/headers ]] && most=$dripping_attempts # it began, and did not end in time
@@ -216,7 +219,7 @@ settled_answer() {
 # A body for a message; a token that the server repeats is left out.
 said() {
   local body token
-  body=$(head -c 20000 "$1" | tr -d '\0' | tr -s '[:space:]' ' ')
+  body=$(read_json said "$1")
   token=$(<"$work/authorization")
   body=${body//"${token#*Bearer }"/(token)}
   printf %s "${body:0:500}"

@@ -13,9 +13,8 @@ import pytest
 import stac_stub
 from fault_cases import KINDS, Case, drawn, losing
 from fault_report import Tally
-from node_scripts import CLIENT_ID, HURRY, SCRIPTS, page, run, serving, tool_folder
+from node_scripts import CLIENT_ID, HURRY, SCRIPTS, environment, page, run, serving, tool_folder
 from test_compaction_script import Container
-from test_node_scripts import environment
 
 LASTING = 1000
 WAIT = {"READ_TIMEOUT_SECONDS": "0.5"}
