@@ -35,9 +35,9 @@ from collections.abc import Iterable, Sequence
 _MOST_NAMES = 20
 _SECRET = re.compile(
     r"(?i:(?<=\bsig=)|(?<=\bAccountKey=)|(?<=\bclient_secret=)|(?<=\bclient_assertion=))[^&;\s\"'<>\\]+"
-    r"|\beyJ[\w-]{8,}(\.[\w-]*)*"
+    r"|\beyJ[\w-]{8,}(\.[\w-]*)*|(?<=://)[^/\s]+(?=@)"
 )
-"""Signature of a SAS, account key, client secret; access token."""
+"""Signature of a SAS, account key, client secret; access token; user info of an address."""
 
 
 def without_secrets(text: str) -> str:
