@@ -1,9 +1,9 @@
 """Harvest a catalog on the nodes, and keep what they bring."""
 
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import PositiveFloat, PositiveInt
 
@@ -17,7 +17,7 @@ from tasks.archive import download, publish_latest
 from tasks.attempts import run_tasks
 from tasks.base import read_base
 from tasks.clients import AzureClients, attempted
-from tasks.collections import collections_task, manifest_of, parse_collections
+from tasks.collections import Listing, collections_task, manifest_of, parse_collections
 from tasks.compaction import compact
 from tasks.environment import Environment, read_environment
 from tasks.failure import explained
@@ -81,8 +81,9 @@ def harvest(
 
     with held(azure, environment, resume or wanted(query, begun, since, max_items)) as hold:
         attempted(sweep_jobs, azure, environment)  # first, since what was left behind uses up the quota
-        collections, manifest, receipts, picture = _gather(azure, environment, hold.harvest, runtime, verify)
-        archive = publish(azure, environment, harvest_files(collections, manifest))
+        listing, manifest, receipts, picture = _gather(azure, environment, hold.harvest, runtime, verify)
+        collections, manifest = listing.collections, manifest.without(listing.unreadable)
+        archive = publish(azure, environment, harvest_files(listing.document, manifest))
         written = download(azure, environment, manifest.harvest_id, receipts, output) if output else None
         artifact = summarise(manifest, collections, archive, picture)
         problem = incomplete(manifest, archive, verify)
@@ -96,15 +97,18 @@ def harvest(
 
 def _gather(
     azure: AzureClients, environment: Environment, going: Unfinished, runtime: Runtime, verify: Verify
-) -> tuple[list[dict[str, Any]], Manifest, list[Receipt], str | None]:
+) -> tuple[Listing, Manifest, list[Receipt], str | None]:
     """What the nodes bring: collections, the manifest and, of items, receipts and the picture's path."""
     name, query = going.harvest_id, going.query
     with batch_job(azure, environment, f"harvest-{name}") as job:
         (asked,) = run_tasks(azure, environment, job, name, [collections_task(azure, environment, name, runtime)])
         logs = read_logs(azure, environment, job, asked, Layout(name).logs(asked.id))
-        collections = parse_collections(logs.stdout, query)
+        listing = parse_collections(logs.stdout, query)
+        for unread, problem in listing.unreadable.items():
+            get_run_logger().warning("collection %s cannot be read and is left out: %s", unread, problem)
+        collections = listing.collections
         if query.content is Content.collections:
-            return collections, manifest_of(collections, query, name, going.started, [asked]), [], None
+            return listing, manifest_of(collections, query, name, going.started, [asked]), [], None
 
         base = read_base(azure, environment, going)
         how = {"parallel": slots(azure.settings), "verify": verify, "max_items": going.max_items}
@@ -113,4 +117,4 @@ def _gather(
         reports, receipts = compact(azure, environment, job, name, receipts, base)
         tell_of_shards(azure, environment, job, name, receipts)
         manifest = settle(azure, environment, job, name, plan, (reports, receipts), base)
-        return collections, manifest, receipts, keep_picture(azure, environment, manifest, reports)
+        return listing, manifest, receipts, keep_picture(azure, environment, manifest, reports)

@@ -99,13 +99,23 @@ def _warn_of_unsettled(named: Mapping[str, Named]) -> None:
 def incomplete(manifest: Manifest, archive: str, verify: Verify) -> IncompleteHarvestError | None:
     """Why a harvest cannot be relied on, if it cannot.
 
-    Ids are unsettled, or the second look that was asked for was not possible.
+    Collections cannot be read, ids are unsettled, or the second look that was asked for was not possible.
     """
-    unsettled = {name: found.unsettled for name, found in manifest.collections.items() if found.unsettled}
-    if not manifest.complete:
-        listed = ", ".join(f"{count} in {name}" for name, count in unsettled.items()) or "in some interval"
-        return IncompleteHarvestError(manifest.harvest_id, archive, f"items could not be settled: {listed}")
-    if verify is Verify.ids and not manifest.verified:
-        problem = "its completeness could not be verified; --verify none does without"
-        return IncompleteHarvestError(manifest.harvest_id, archive, problem)
-    return None
+    unread, unsettled = manifest.unreadable_collections, _unsettled(manifest)
+    problems = [f"collections could not be read and are left out: {_listed(unread)}"] if unread else []
+    if not manifest.complete and (unsettled or not unread):
+        problems.append(f"items could not be settled: {unsettled or 'in some interval'}")
+    if not problems and verify is Verify.ids and not manifest.verified:
+        problems.append("its completeness could not be verified; --verify none does without")
+    return IncompleteHarvestError(manifest.harvest_id, archive, "; ".join(problems)) if problems else None
+
+
+def _unsettled(manifest: Manifest) -> str:
+    return ", ".join(f"{found.unsettled} in {name}" for name, found in manifest.collections.items() if found.unsettled)
+
+
+def _listed(unreadable: Mapping[str, str]) -> str:
+    """Collections that cannot be read, and why."""
+    names = [f"{name} ({problem})" for name, problem in unreadable.items()]
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
