@@ -43,6 +43,11 @@ def listing(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> R
     return lambda **changes: list_collections(runtime, tmp_path, environment(server, **changes))
 
 
+def counting(matched: int, *ids: str) -> Answer:
+    """A page of collections that says how many there are."""
+    return Answer(body=json.dumps({**json.loads(page(*ids).body), "numberMatched": matched}))
+
+
 def ids(finished: subprocess.CompletedProcess[str]) -> list[str]:
     """The ids in a printed document."""
     assert finished.returncode == 0, finished.stderr
@@ -83,6 +88,51 @@ def test_a_collection_that_comes_twice_counts_as_it_came_last(listing: Run, serv
     finished = listing()
     assert ids(finished) == ["a", "b"]
     assert json.loads(finished.stdout)["collections"][0]["title"] == "late"
+
+
+def test_fewer_collections_than_the_catalog_counts_are_asked_for_again(listing: Run, server: Server) -> None:
+    server.answers = [counting(3, "a", "b"), counting(3, "a", "b", "c")]
+    assert ids(listing()) == ["a", "b", "c"]
+    assert server.asked[1] == f"{server.asked[0]}&limit=3"
+
+
+def test_fewer_collections_than_the_catalog_counts_twice_end_with_5(listing: Run, server: Server) -> None:
+    server.answers = [counting(25, "a", "b")]
+    finished = listing()
+    assert (finished.returncode, finished.stdout, len(server.asked)) == (5, "", 2)
+    assert "2 collections came and numberMatched is 25, also when asked again" in finished.stderr.splitlines()[-1]
+
+
+def test_a_collection_that_was_deleted_meanwhile_is_no_difference(listing: Run, server: Server) -> None:
+    server.answers = [counting(3, "a", "b"), counting(2, "a", "b")]
+    assert ids(listing()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("matched", ["0", "1", "2", "null", '"2"', "true", "[]", "-1"])
+def test_a_count_that_says_nothing_more_is_passed_over(listing: Run, server: Server, matched: str) -> None:
+    server.answers = [Answer(body=f'{{"collections": [{{"id": "a"}}, {{"id": "b"}}], "numberMatched": {matched}}}')]
+    assert ids(listing()) == ["a", "b"]
+    assert len(server.asked) == 1
+
+
+def test_an_id_that_a_page_has_twice_counts_twice(listing: Run, server: Server) -> None:
+    server.answers = [counting(3, "a", "b", "a")]
+    assert ids(listing()) == ["a", "b"]
+    assert len(server.asked) == 1
+
+
+def test_collections_are_passed_on_whether_they_can_be_read_or_not(listing: Run, server: Server) -> None:
+    odd = [
+        '{"x": NaN}',
+        '{"type": "Catalog", "id": "a"}',
+        '{"id": 7}',
+        '{"id": "\\ud800"}',
+        '{"id": "b", "x": "\\u0000"}',
+    ]
+    server.answers = [Answer(body=f'{{"collections": [], "collections": [{", ".join(odd)}], "links": null}}')]
+    finished = listing()
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == '{"collections": [' + ",\n".join(odd) + "]}\n"
 
 
 def test_unicode_arrives_as_it_was_sent(listing: Run, server: Server) -> None:
