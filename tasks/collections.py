@@ -76,7 +76,7 @@ def parse_collections(stdout: bytes, query: Query) -> Listing:
         except ValidationError as error:
             unreadable[_name(text, number)] = first_problem(error)
         except (ValueError, RecursionError) as error:
-            unreadable[_name(text, number)] = f"it is no JSON ({error})"
+            unreadable[_name(text, number)] = f"it is no JSON: {error}"
     unknown = set(query.collections) - {*readable, *unreadable}
     if unknown:
         raise UnknownCollectionError(unknown, {*readable, *unreadable})

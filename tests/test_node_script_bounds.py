@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from node_scripts import Answer, Server, environment, list_collections, serving
+from node_scripts import Answer, Server, environment, list_collections, page, serving
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 LIST = b'{"collections": []}'
@@ -176,3 +176,19 @@ def test_a_collection_nested_without_end_ends_with_5(runtime: str, server: Serve
     finished = list_collections(runtime, tmp_path, environment(server))
     assert (finished.returncode, finished.stdout) == (5, "")
     assert len(finished.stderr) < 3000
+
+
+@pytest.mark.parametrize(
+    ("runtime", "sends"),
+    [("python", drip(HEAD, b"X: 1\r\n")), ("python", headers(5000)), ("bash", headers(5000))],
+    ids=["python, drips", "python, 5000 headers", "bash, 5000 headers"],
+)
+def test_an_identity_endpoint_without_end_ends_in_one_sentence(
+    runtime: str, sends: Sends, server: Server, tmp_path: Path
+) -> None:
+    server.answers = [page("a")]
+    with sending(sends) as (address, _):
+        variables = environment(server, AZURE_POD_IDENTITY_AUTHORITY_HOST=address, READ_TIMEOUT_SECONDS="1")
+        finished = list_collections(runtime, tmp_path, variables)
+    assert (finished.returncode, finished.stdout, server.asked) == (3, "", []), finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
