@@ -225,7 +225,8 @@ class Listing:
     found: dict[str, str] = field(default_factory=dict)
     """Their texts by id; what has none stands for itself."""
     pages: int = 0
-    bytes: int = 0
+    size: int = 0
+    """Bytes of its pages."""
     counted: int = 0
     """Entries, without those that an earlier page had."""
     matched: float = 0
@@ -244,7 +245,7 @@ class Listing:
             if self.found.setdefault(name, raw) != raw:
                 note(f"collection {name} came again; the later one is kept")
             self.found[name] = raw
-        self.pages, self.bytes, self.counted = self.pages + 1, self.bytes + len(body), self.counted + len(fresh)
+        self.pages, self.size, self.counted = self.pages + 1, self.size + len(body), self.counted + len(fresh)
         self.barren = 0 if fresh else self.barren + 1
         matched = page.get("numberMatched")
         self.matched = matched if isinstance(matched, float) else 0
@@ -253,7 +254,7 @@ class Listing:
 
     def check(self, deadline: float) -> None:
         """Pass a list that may go on."""
-        if self.bytes > MOST_BYTES:
+        if self.size > MOST_BYTES:
             raise Failed(UNEXPECTED, f"the list of collections is longer than {MOST_BYTES} bytes; check GEOCATALOG_URL")
         if self.barren >= BARREN_PAGES:
             problem = f"the last {self.barren} pages of the list of collections brought nothing new"

@@ -3,13 +3,13 @@
 #
 # Runs alone on a Batch node; needs curl and a python3, and takes its token from az where that is there. Environment:
 # GEOCATALOG_URL (without /stac), GEOCATALOG_API_VERSION, AZURE_CLIENT_ID (the node identity's) and, where it is not the
-# public cloud's, GEOCATALOG_SCOPE; READ_TIMEOUT_SECONDS, within which an answer has to be here as a whole, 60 by default.
-# Prints {"collections": [...]}, each collection as the text that the service sent, readable or not; on failure nothing
-# but a sentence on standard error.
+# public cloud's, GEOCATALOG_SCOPE; READ_TIMEOUT_SECONDS, within which an answer has to be here as a whole, 60 by
+# default. Prints {"collections": [...]}, each collection as the text that the service sent, readable or not; on failure
+# nothing but a sentence on standard error.
 #
 # What a service sends is bounded: an answer and the whole list by most_bytes, all pages by deadline_seconds, pages that
-# bring nothing new by barren_pages. A file that grows beyond its limit ends curl: --max-filesize looks at Content-Length
-# only, and the headers have no limit at all in what Ubuntu has of it.
+# bring nothing new by barren_pages. A file that grows beyond its limit ends curl: --max-filesize looks at
+# Content-Length only, and the headers have no limit at all in what Ubuntu has of it.
 #
 # Exit codes: 0 done; 2 the environment is incomplete or wrong; 3 the node got no token; 4 the GeoCatalog refused it
 # (401, 403); 5 the answer is none that a STAC catalog gives; 6 out of reach, or unavailable after all attempts.
@@ -90,7 +90,7 @@ def read_page(text, url, version):
     if not isinstance(page["collections"], list) or not all(isinstance(each, dict) for each in page["collections"]):
         raise ValueError
     matched = page.get("numberMatched")
-    matched = "%.0f" % matched if isinstance(matched, float) and 0 < matched < 1e15 else "0"
+    matched = "%.0f" % min(matched, 1e15) if isinstance(matched, float) and matched > 0 else "0"
     return [next_url(page, url, version), matched, *(json.dumps(name) for name, _ in raw_collections(text))]
 
 def main(what, *arguments):
@@ -202,7 +202,8 @@ settled_answer() {
     case $code:$status in
       0:408 | 0:429 | 0:50[0234]) problem="$status $(said "$2")" ;;
       0:*) return ;;
-      23:* | 27:* | 100:*) fail 5 "GET $1: the answer is longer than $most_bytes bytes, or the disk is full; check GEOCATALOG_URL" ;;
+      23:* | 27:* | 100:*) fail 5 "GET $1: the answer is longer than $most_bytes bytes, or the disk is full;" \
+        "check GEOCATALOG_URL" ;;
       *) problem=$(one_line <"$work/curl.errors") ;;
     esac
     [[ $code == 28 && -s $work/headers ]] && most=$dripping_attempts # it began, and did not end in time
@@ -263,7 +264,8 @@ every_page() {
     printf -v page '%s/%06d' "$2" $((++pages))
     get "$url" "$page"
     read_json page "$page" "$url" "$GEOCATALOG_API_VERSION" >"$work/facts" 2>"$work/reader.errors" ||
-      fail 5 "$(grep . "$work/reader.errors" || echo "GET $url did not answer with a STAC list of collections, but: $(said "$page")")"
+      fail 5 "$(grep . "$work/reader.errors" ||
+        echo "GET $url did not answer with a STAC list of collections, but: $(said "$page")")"
     mapfile -t facts <"$work/facts"
     before=${#found[@]}
     for name in "${facts[@]:2}"; do

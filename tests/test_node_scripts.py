@@ -103,6 +103,12 @@ def test_fewer_collections_than_the_catalog_counts_twice_end_with_5(listing: Run
     assert "2 collections came and numberMatched is 25, also when asked again" in finished.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize("matched", ["1e999", "9" * 5000])
+def test_a_count_beyond_all_numbers_is_not_passed_over(listing: Run, server: Server, matched: str) -> None:
+    server.answers = [Answer(body=f'{{"collections": [{{"id": "a"}}], "numberMatched": {matched}}}')]
+    assert listing().returncode == 5
+
+
 def test_a_collection_that_was_deleted_meanwhile_is_no_difference(listing: Run, server: Server) -> None:
     server.answers = [counting(3, "a", "b"), counting(2, "a", "b")]
     assert ids(listing()) == ["a", "b"]
@@ -344,9 +350,10 @@ def test_the_probe_tells_other_failures_apart(server: Server, tmp_path: Path) ->
 
 @pytest.mark.parametrize("listing", ["bash"], indirect=True)
 def test_a_token_whose_answer_was_cut_short_is_in_no_message(listing: Run, server: Server, tmp_path: Path) -> None:
-    curl = (tmp_path / "bin/curl").resolve()
-    (tmp_path / "bin/curl").unlink()
-    stand_in(tmp_path / "bin", "curl", f'exec {curl} "$@" --retry 0')  # its pauses cannot be hurried
+    tools = tool_folder(tmp_path / "bin", "python3")
+    curl = (tools / "curl").resolve()
+    (tools / "curl").unlink()
+    stand_in(tools, "curl", f'exec {curl} "$@" --retry 0')  # its pauses cannot be hurried
     server.token_answers = [Answer(body='{"access_token": "secret-1', torn=True)] * 6
     finished = listing()
     assert finished.returncode == 3
