@@ -102,7 +102,12 @@ def _check_reach(cloud: Cloud) -> None:
     """
     address = f"{cloud.arm}/metadata/endpoints?api-version=2022-09-01"
     try:
-        requests.get(address, timeout=_REACH_SECONDS, verify=str(cloud.ca_file) if cloud.ca_file else True)
+        requests.get(
+            address,
+            auth=lambda request: request,  # keeps requests from a .netrc
+            timeout=_REACH_SECONDS,
+            verify=str(cloud.ca_file) if cloud.ca_file else True,
+        )
     except requests.RequestException as error:
         raise ProvisioningError(
             f"Azure cannot be reached at {cloud.arm} ({type(error).__name__}): run this where there is a network."

@@ -1,9 +1,9 @@
 """Harvest a catalog on the nodes, and keep what they bring."""
 
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import PositiveFloat, PositiveInt
 from rich.markup import escape
@@ -19,7 +19,7 @@ from tasks.archive import discard_receipts, download, publish_latest
 from tasks.attempts import run_tasks
 from tasks.base import read_base
 from tasks.clients import AzureClients, attempted
-from tasks.collections import collections_task, manifest_of, parse_collections
+from tasks.collections import Listing, collections_task, manifest_of, parse_collections
 from tasks.compaction import compact
 from tasks.environment import Environment, read_environment
 from tasks.failure import explained
@@ -85,9 +85,10 @@ def harvest(
 
     with held(azure, environment, resume or wanted(query, begun, since, max_items)) as hold:
         attempted(sweep_jobs, azure, environment)  # first, since what was left behind uses up the quota
-        collections, manifest, receipts, picture = _gather(azure, environment, hold, runtime, verify)
+        listing, manifest, receipts, picture = _gather(azure, environment, hold, runtime, verify)
         hold.check()
-        archive = publish(azure, environment, harvest_files(collections, manifest))
+        collections, manifest = listing.collections, manifest.without(listing.unreadable)
+        archive = publish(azure, environment, harvest_files(listing.document, manifest))
         written = download(azure, environment, manifest.harvest_id, receipts, output) if output else None
         artifact = summarise(manifest, collections, archive, picture)
         problem = incomplete(manifest, archive, verify)
@@ -101,16 +102,19 @@ def harvest(
 
 def _gather(
     azure: AzureClients, environment: Environment, hold: Hold, runtime: Runtime, verify: Verify
-) -> tuple[list[dict[str, Any]], Manifest, list[Receipt], str | None]:
+) -> tuple[Listing, Manifest, list[Receipt], str | None]:
     """What the nodes bring: collections, the manifest and, of items, receipts and the picture's path."""
     going = hold.harvest
     name, query = going.harvest_id, going.query
     with batch_job(azure, environment, f"harvest-{name}", hold.is_ours) as job:
         (asked,) = run_tasks(azure, environment, job, name, [collections_task(azure, environment, name, runtime)])
         logs = read_logs(azure, environment, job, asked, Layout(name).logs(asked.id))
-        collections = parse_collections(logs.stdout, query)
+        listing = parse_collections(logs.stdout, query)
+        for unread, problem in listing.unreadable.items():
+            get_run_logger().warning("collection %s cannot be read and is left out: %s", unread, problem)
+        collections = listing.collections
         if query.content is Content.collections:
-            return collections, manifest_of(collections, query, name, going.started, [asked]), [], None
+            return listing, manifest_of(collections, query, name, going.started, [asked]), [], None
 
         base = read_base(azure, environment, going)
         how = {"parallel": slots(azure.settings), "verify": verify, "max_items": going.max_items}
@@ -122,4 +126,4 @@ def _gather(
         receipts = compacted.receipts
         tell_of_shards(azure, environment, job, name, receipts)
         manifest = settle(azure, environment, job, name, plan, compacted, base)
-        return collections, manifest, receipts, keep_picture(azure, environment, manifest, compacted.reports)
+        return listing, manifest, receipts, keep_picture(azure, environment, manifest, compacted.reports)

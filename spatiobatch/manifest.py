@@ -104,11 +104,14 @@ class Manifest(BaseModel):
     base: str | None = None
     complete: bool
     verified: bool
-    """Whether completeness was checked: of collections, that every page was followed to the last."""
+    """Whether completeness was checked: of collections, that every page was followed to the last, and that as many came
+    as the catalog counts where it does."""
     query: Query
     max_items: int | None = None
     """After so many items the harvest was told to end."""
     collections: dict[str, CollectionTotals]
+    unreadable_collections: dict[str, str] = Field(default_factory=dict)
+    """What is wrong with collections that were asked for and are left out, by id."""
     named: dict[str, Named] = Field(default_factory=dict)
     """By collection, where there is something to name."""
     shards: int = 0
@@ -128,6 +131,11 @@ class Manifest(BaseModel):
             return collections
         items = sum(found.items for found in self.collections.values())
         return f"{items:,} items in {collections}"
+
+    def without(self, unreadable: dict[str, str]) -> "Manifest":
+        """This harvest, which had to leave out some collections and is not complete then."""
+        complete = self.complete and not unreadable
+        return self.model_copy(update={"unreadable_collections": unreadable, "complete": complete})
 
     @property
     def difference(self) -> str | None:

@@ -15,9 +15,9 @@ _MOST_MARKS = 4
 """Marks on one letter: with more, it grows into the lines above and below."""
 _SECRET = re.compile(
     r"(?i:(?<=\bsig=)|(?<=\bAccountKey=)|(?<=\bclient_secret=)|(?<=\bclient_assertion=))[^&;\s\"'<>\\]+"
-    r"|\beyJ[\w-]{8,}(\.[\w-]*)*"
+    r"|\beyJ[\w-]{8,}(\.[\w-]*)*|(?<=://)[^/\s]+(?=@)"
 )
-"""Signature of a SAS, account key, client secret; access token."""
+"""Signature of a SAS, account key, client secret; access token; user info of an address."""
 _ESCAPABLE = re.compile(r"[\\`*_{}\[\]<>()#|~!&$]")
 """https://spec.commonmark.org/0.31.2/#backslash-escapes, and the pipe of a table."""
 _LINK = re.compile(r":(?=//)|(?i:www)(?=\.)|@")

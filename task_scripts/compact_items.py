@@ -65,8 +65,8 @@ TRANSIENT = {408, 429, 500, 502, 503, 504}
 ATTEMPTS, TOKEN_ATTEMPTS = 10, 4
 READ_SECONDS = float(os.environ.get("READ_TIMEOUT_SECONDS", "60"))
 CONNECT_AND_READ_SECONDS = (10, READ_SECONDS)
-SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*")
-"""Signature of a SAS and access token: services repeat what they were sent."""
+SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*|(?<=://)[^/\s]+(?=@)")
+"""Signature of a SAS, access token, user info of an address: services repeat what they were sent."""
 CONTRIBUTOR = "the node identity may not use it; assign it the role Storage Blob Data Contributor on the account"
 
 UNDATED = "undated"
@@ -1668,9 +1668,14 @@ def one_line(text: str) -> str:
     return " ".join(text.split())[:500]
 
 
+def plain(text: str) -> str:
+    """Text that nothing obeys instead of showing it: what a terminal would is escaped, and it stays on its line."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def note(sentence: str) -> None:
     """Tell how it goes, on standard error."""
-    print(f"compact_items: {SECRET.sub('(secret)', sentence)}", file=sys.stderr, flush=True)
+    print(f"compact_items: {plain(SECRET.sub('(secret)', sentence))}", file=sys.stderr, flush=True)
 
 
 def wanted_from(storage: Storage, name: str) -> Wanted:
@@ -1714,7 +1719,8 @@ def run(environment: Mapping[str, str]) -> None:
 
 def main() -> int:
     """Compact; the exit code tells why that failed."""
-    logging.getLogger("azure").setLevel(logging.CRITICAL)  # what it warns of is said by `Failed`
+    logging.disable(logging.CRITICAL)  # what libraries warn of is said by `Failed`
+    os.environ["NETRC"] = os.devnull  # the environment gives proxies and certificates, never credentials
     try:
         run(os.environ)
     except Failed as failed:

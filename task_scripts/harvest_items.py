@@ -75,8 +75,8 @@ ANSWER_BYTES = 256 << 20
 """Of an answer: headers and body as they come, and the body once more when it is decompressed. Larger pages become
 smaller; an item that alone is larger fails."""
 REFRESH_SECONDS, PROGRESS_SECONDS, LEAST_HOLD_SECONDS = 1.5, 5.0, 1.0
-SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*")
-"""Signature of a SAS and access token: services repeat what they were sent."""
+SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*|(?<=://)[^/\s]+(?=@)")
+"""Signature of a SAS, access token, user info of an address: services repeat what they were sent."""
 UNKNOWN_RATE = 1.0
 """Calls a second while the harvest's budget cannot be read."""
 RECEIPT_VERSION = "2.0"
@@ -1853,13 +1853,18 @@ def beginning(answer: requests.Response) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text for a message, with nothing in it that a terminal obeys."""
-    return " ".join("".join(part if part.isprintable() else " " for part in text).split())[:500]
+    """Text for a message."""
+    return " ".join(text.split())[:500]
+
+
+def plain(text: str) -> str:
+    """Text that nothing obeys instead of showing it: what a terminal would is escaped, and it stays on its line."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def note(sentence: str) -> None:
     """Tell how it goes, on standard error."""
-    print(f"harvest_items: {SECRET.sub('(secret)', sentence)}", file=sys.stderr, flush=True)
+    print(f"harvest_items: {plain(SECRET.sub('(secret)', sentence))}", file=sys.stderr, flush=True)
 
 
 def shard_from(text: str) -> Shard:

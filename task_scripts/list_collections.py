@@ -2,22 +2,30 @@
 
 Runs alone on a Batch node; needs `requests` and `azure-identity`. Environment: `GEOCATALOG_URL` (without /stac),
 `GEOCATALOG_API_VERSION`, `AZURE_CLIENT_ID` (the node identity's) and, where it is not the public cloud's,
-`GEOCATALOG_SCOPE`; `READ_TIMEOUT_SECONDS`, 60 by default. Prints `{"collections": [...]}`, each collection as the
-text that the service sent; on failure nothing but a sentence on standard error.
+`GEOCATALOG_SCOPE`; `READ_TIMEOUT_SECONDS`, within which an answer has to be here as a whole, 60 by default. Prints
+`{"collections": [...]}`, each collection as the text that the service sent, readable or not; on failure nothing but a
+sentence on standard error.
+
+What a service sends is bounded: an answer and the whole list by `MOST_BYTES`, all pages by `DEADLINE_SECONDS`, pages
+that bring nothing new by `BARREN_PAGES`.
 
 Exit codes: 0 done; 2 the environment is incomplete or wrong; 3 the node got no token; 4 the GeoCatalog refused it
 (401, 403); 5 the answer is none that a STAC catalog gives; 6 out of reach, or unavailable after all attempts.
 """
 
 import email.utils
+import http.client
+import io
 import json
 import logging
 import os
 import random
 import re
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urldefrag, urljoin, urlsplit
 
@@ -29,13 +37,17 @@ CONFIGURATION, NO_TOKEN, REFUSED, UNEXPECTED, UNAVAILABLE = 2, 3, 4, 5, 6
 REQUIRED = ("GEOCATALOG_URL", "GEOCATALOG_API_VERSION", "AZURE_CLIENT_ID")
 ADDRESS = re.compile(r"(https://[\w.-]+|http://(localhost|127\.0\.0\.1))(:\d+)?(/[^\s@?#\\]*)?")
 TRANSIENT = {408, 429, 500, 502, 503, 504}
-ATTEMPTS = 10
-TOKEN_ATTEMPTS = 4
+ATTEMPTS, DRIPPING_ATTEMPTS, TOKEN_ATTEMPTS = 10, 3, 4
 DEADLINE_SECONDS = 900
+MOST_BYTES = 64 << 20
+"""The public Planetary Computer's 130 collections come to less than 4 MB."""
+BARREN_PAGES = 20
+MOST_SAID = 2000
+"""Characters of a message."""
 READ_SECONDS = float(os.environ.get("READ_TIMEOUT_SECONDS", "60"))
 CONNECT_AND_READ_SECONDS = (10, READ_SECONDS)
-SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*")
-"""Signature of a SAS and access token: services repeat what they were sent."""
+SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*|(?<=://)[^/\s]+(?=@)")
+"""Signature of a SAS, access token, user info: services repeat what they were sent."""
 ADVICE = {
     401: "the token of the node identity {client_id} is not accepted, not even a new one; check GEOCATALOG_SCOPE",
     403: "the node identity {client_id} may not read {root}; assign it the role GeoCatalog Reader (or GeoCatalog "
@@ -51,6 +63,87 @@ class Failed(Exception):
     def __init__(self, exit_code: int, sentence: str) -> None:
         super().__init__(sentence)
         self.exit_code = exit_code
+
+
+class Oversized(Exception):
+    """An answer that is longer than any that is expected; it would be again."""
+
+
+class Dripping(Exception):
+    """An answer that began and did not come to its end in time."""
+
+
+class Wire(io.RawIOBase):
+    """What comes in as one answer: `requests` has a timeout for every piece, and urllib3 reads lines of any length."""
+
+    def __init__(self, connection: socket.socket, raw: io.RawIOBase) -> None:
+        self.connection, self.raw = connection, raw
+        self.deadline, self.size = time.monotonic() + READ_SECONDS, 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """The next piece, if there is time and room for it."""
+        left = self.deadline - time.monotonic()
+        self.connection.settimeout(max(0.001, left))
+        try:
+            size = self.raw.readinto(buffer) if left > 0 else None
+        except TimeoutError:
+            if not self.size:
+                raise
+            size = None
+        if size is None:
+            raise Dripping(f"after {READ_SECONDS:g} s the answer was not at its end, {self.size} bytes had come")
+        self.size += size
+        if self.size > MOST_BYTES:
+            raise Oversized(f"the answer is longer than {MOST_BYTES} bytes")
+        return size
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self.raw.close()
+        super().close()
+
+
+class Answer(http.client.HTTPResponse):
+    """An answer that is read from a `Wire`."""
+
+    def __init__(self, connection: socket.socket, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(connection, *arguments, **keywords)
+        self.fp = io.BufferedReader(Wire(connection, self.fp.detach()))
+
+    def begin(self) -> None:
+        """Read the headers; http.client takes a hundred, of 64 KiB each."""
+        try:
+            super().begin()
+        except http.client.BadStatusLine:
+            raise  # the connection broke
+        except http.client.HTTPException as error:
+            raise Oversized(f"the headers of the answer are none that a service sends: {error}") from None
+
+
+def limit_body(answer: requests.Response, **_: Any) -> None:
+    """Stop at a body that is too long once it is decompressed; a hook of a session."""
+    whole = answer.raw.stream
+
+    def counted(*arguments: Any, **keywords: Any) -> Iterator[bytes]:
+        size = 0
+        for piece in whole(*arguments, **keywords):
+            size += len(piece)
+            if size > MOST_BYTES:
+                raise Oversized(f"the answer is longer than {MOST_BYTES} bytes when it is decompressed")
+            yield piece
+
+    answer.raw.stream = counted
+
+
+class Session(requests.Session):
+    """Follows no redirect, nor looks at where it leads."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Nowhere: a redirect is an answer like others."""
 
 
 class Tokens(requests.auth.AuthBase):
@@ -83,8 +176,9 @@ class GeoCatalog:
 
     def __init__(self, root: str, tokens: Tokens) -> None:
         self.root, self.tokens = root, tokens
-        self.session = requests.Session()
+        self.session = Session()
         self.session.auth = tokens
+        self.session.hooks["response"].append(limit_body)
         self.deadline = time.monotonic() + DEADLINE_SECONDS
 
     def get(self, url: str) -> bytes:
@@ -102,34 +196,90 @@ class GeoCatalog:
     def settled_answer(self, url: str) -> requests.Response:
         """The first answer that is not transient. urllib3's Retry covers neither torn bodies nor a deadline."""
         for attempt in range(1, ATTEMPTS + 1):
-            wait = backoff(attempt)
+            wait, most = backoff(attempt), ATTEMPTS
             try:
                 answer = self.session.get(url, timeout=CONNECT_AND_READ_SECONDS, allow_redirects=False)
                 if answer.status_code not in TRANSIENT:
                     return answer
                 problem = said(answer)
                 wait = max(wait, retry_after(answer.headers))
-            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+            except Dripping as error:
+                problem, most = str(error), DRIPPING_ATTEMPTS
+            except (Oversized, ValueError) as error:
+                raise Failed(UNEXPECTED, f"GET {url}: {one_line(str(error))}; check GEOCATALOG_URL") from None
+            except requests.RequestException as error:
                 problem = one_line(str(getattr(error.args[0], "reason", error)) if error.args else repr(error))
             untrusted = "CERTIFICATE_VERIFY_FAILED" in problem
-            if untrusted or attempt == ATTEMPTS or time.monotonic() + wait > self.deadline:
+            if untrusted or attempt >= most or time.monotonic() + wait > self.deadline:
                 break
-            note(f"attempt {attempt} of {ATTEMPTS}, the next in {wait:.1f} s: {problem}")
+            note(f"attempt {attempt} of {most}, the next in {wait:.1f} s: {problem}")
             time.sleep(wait)
         advice = "check the address and REQUESTS_CA_BUNDLE" if untrusted else "check the network or run it again later"
-        raise Failed(UNAVAILABLE, f"GET {url} failed after {attempt} of {ATTEMPTS} attempts; {advice}: {problem}")
+        raise Failed(UNAVAILABLE, f"GET {url} failed after {attempt} of {most} attempts; {advice}: {problem}")
+
+
+@dataclass
+class Listing:
+    """The collections that came so far."""
+
+    found: dict[str, str] = field(default_factory=dict)
+    """Their texts by id; what has none stands for itself."""
+    pages: int = 0
+    size: int = 0
+    """Bytes of its pages."""
+    counted: int = 0
+    """Entries, without those that an earlier page had."""
+    matched: float = 0
+    """How many there are, as the last page says."""
+    barren: int = 0
+    """Pages in a row that brought nothing new."""
+
+    def add(self, body: bytes, url: str) -> dict[str, Any]:
+        """Take in a page; a collection that comes twice (the catalog changed meanwhile) counts as it came last."""
+        text, page = read_page(body, url)
+        entries = [
+            (named(entry, raw), raw) for entry, raw in zip(page["collections"], raw_collections(text), strict=True)
+        ]
+        fresh = [name for name, _ in entries if name not in self.found]
+        for name, raw in entries:
+            if self.found.setdefault(name, raw) != raw:
+                note(f"collection {name} came again; the later one is kept")
+            self.found[name] = raw
+        self.pages, self.size, self.counted = self.pages + 1, self.size + len(body), self.counted + len(fresh)
+        self.barren = 0 if fresh else self.barren + 1
+        matched = page.get("numberMatched")
+        self.matched = matched if isinstance(matched, float) else 0
+        note(f"page {self.pages}: {len(entries)} collections")
+        return page
+
+    def check(self, deadline: float) -> None:
+        """Pass a list that may go on."""
+        if self.size > MOST_BYTES:
+            raise Failed(UNEXPECTED, f"the list of collections is longer than {MOST_BYTES} bytes; check GEOCATALOG_URL")
+        if self.barren >= BARREN_PAGES:
+            problem = f"the last {self.barren} pages of the list of collections brought nothing new"
+            raise Failed(UNEXPECTED, f"{problem}, and there is another; check GEOCATALOG_URL")
+        if time.monotonic() > deadline:
+            problem = f"after {self.pages} pages and {DEADLINE_SECONDS} s the list of collections is not at its end"
+            raise Failed(UNAVAILABLE, f"{problem}; run it again later")
+
+
+def named(entry: dict[str, Any], raw: str) -> str:
+    """What tells a collection from others."""
+    return entry["id"] if isinstance(entry.get("id"), str) else raw
 
 
 def read_page(body: bytes, url: str) -> tuple[str, dict[str, Any]]:
-    """The page as text and parsed, if it is a STAC list of collections."""
+    """The page as text and parsed, if it is a list of objects; whether they are STAC's is judged where they are used.
+
+    Numbers are of no interest and may be of any length; what is no UTF-8 costs no other collection.
+    """
     try:
-        text = body.decode("utf-8-sig")
-        page = json.loads(text)
-        if not isinstance(page["collections"], list):
+        text = body.decode("utf-8-sig", "surrogateescape")
+        page = json.loads(text, strict=False, parse_int=float)
+        entries = page["collections"]
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise ValueError
-        for entry in page["collections"]:
-            if entry["type"] != "Collection" or not isinstance(entry["id"], str):
-                raise ValueError
     except (ValueError, TypeError, KeyError, RecursionError):
         what = one_line(body.decode(errors="replace"))
         raise Failed(UNEXPECTED, f"GET {url} did not answer with a STAC list of collections, but: {what}") from None
@@ -138,15 +288,17 @@ def read_page(body: bytes, url: str) -> tuple[str, dict[str, Any]]:
 
 def raw_collections(text: str) -> Iterator[str]:
     """The entries of a checked page as the text that was sent: parsing would rewrite numbers."""
-    decode, token = json.JSONDecoder().raw_decode, re.compile(r"[^\s,:]")
+    decode, token = json.JSONDecoder(strict=False, parse_int=float).raw_decode, re.compile(r"[^\s,:]")
 
     def skip(position: int) -> int:
         return token.search(text, position).start()  # type: ignore[union-attr]  # the page is valid JSON
 
-    position = skip(text.index("{") + 1)
-    while (key := decode(text, position))[0] != "collections":
-        position = skip(decode(text, skip(key[1]))[1])
-    position = skip(text.index("[", key[1]) + 1)
+    position, start = skip(text.index("{") + 1), 0
+    while text[position] != "}":
+        name, end = decode(text, position)
+        start = skip(end) if name == "collections" else start  # of two, the last counts, as it does in `json`
+        position = skip(decode(text, skip(end))[1])
+    position = skip(start + 1)
     while text[position] != "]":
         end = decode(text, position)[1]
         yield text[position:end]
@@ -156,7 +308,7 @@ def raw_collections(text: str) -> Iterator[str]:
 def next_url(page: dict[str, Any], url: str, api_version: str) -> str | None:
     """Where the next page is; a token goes nowhere but to the server that it is for."""
     try:
-        hrefs = [str(link["href"]) for link in page.get("links") or [] if link.get("rel") == "next"]
+        hrefs = [link["href"] for link in page.get("links") or [] if link.get("rel") == "next"]
         following = urldefrag(urljoin(url, hrefs[0])).url if hrefs else None
     except (AttributeError, TypeError, KeyError, ValueError):
         raise Failed(UNEXPECTED, f"GET {url} answered with links that are none of STAC's") from None
@@ -177,24 +329,37 @@ def origin(url: str) -> tuple[str, str]:
 
 
 def list_collections(catalog: GeoCatalog, api_version: str) -> list[str]:
-    """Follow every page; a collection that comes twice (the catalog changed meanwhile) counts as it came last."""
-    found: dict[str, str] = {}
-    seen: set[str] = set()
+    """All collections; where fewer came than the catalog counts, they are asked for once more, in one page.
+
+    A catalog may change between two pages, and a service may have a page size without a next link.
+    """
     # Unsigned: the SAS of an asset would get into the archive.
     # https://learn.microsoft.com/dotnet/api/azure.analytics.planetarycomputer.stacclient.getcollections
-    url: str | None = f"{catalog.root}/stac/collections?api-version={api_version}&sign=false"
-    while url:
-        if url in seen:
-            raise Failed(UNEXPECTED, f"the pages of the GeoCatalog run in a circle: {url} came before")
-        seen.add(url)
-        text, page = read_page(catalog.get(url), url)
-        note(f"page {len(seen)}: {len(page['collections'])} collections")
-        for entry, raw in zip(page["collections"], raw_collections(text), strict=True):
-            if entry["id"] in found:
-                note(f"collection {entry['id']} came again; the later one is kept")
-            found[entry["id"]] = raw
-        url = next_url(page, url, api_version)
-    return list(found.values())
+    first = f"{catalog.root}/stac/collections?api-version={api_version}&sign=false"
+    listing = every_page(catalog, first, api_version)
+    if listing.matched > listing.counted:
+        note(f"{listing.counted} collections came and numberMatched is {listing.matched:.0f}; they are asked for again")
+        listing = every_page(catalog, f"{first}&limit={listing.matched:.0f}", api_version)
+    if listing.matched > listing.counted:
+        problem = (
+            f"{listing.counted} collections came and numberMatched is {listing.matched:.0f}, also when asked again"
+        )
+        raise Failed(UNEXPECTED, f"GET {first}: {problem}; run it again later, or have the GeoCatalog looked after")
+    return list(listing.found.values())
+
+
+def every_page(catalog: GeoCatalog, url: str, api_version: str) -> Listing:
+    """Follow the next links to the last page."""
+    listing, seen = Listing(), set[str]()
+    following: str | None = url
+    while following:
+        if following in seen:
+            raise Failed(UNEXPECTED, f"the pages of the GeoCatalog run in a circle: {following} came before")
+        listing.check(catalog.deadline)
+        seen.add(following)
+        page = listing.add(catalog.get(following), following)
+        following = next_url(page, following, api_version)
+    return listing
 
 
 def backoff(attempt: int) -> float:
@@ -224,12 +389,12 @@ def seconds_of(date: str) -> float | None:
 def said(answer: requests.Response) -> str:
     """Status and body for a message; a token that the server repeats is left out."""
     token = answer.request.headers["Authorization"].removeprefix("Bearer ")
-    return f"{answer.status_code} {one_line(answer.text.replace(token, '(token)'))}"
+    return f"{answer.status_code} {one_line(answer.content.decode(errors='replace').replace(token, '(token)'))}"
 
 
 def one_line(text: str) -> str:
-    """Text for a message."""
-    return " ".join(text.split())[:500]
+    """Text for a message, with nothing in it that a terminal would obey."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text[: 10 * MOST_SAID]).split())[:500]
 
 
 def plain(text: str) -> str:
@@ -239,7 +404,7 @@ def plain(text: str) -> str:
 
 def note(sentence: str) -> None:
     """Tell how it goes, on standard error."""
-    print(f"list_collections: {plain(SECRET.sub('(secret)', sentence))}", file=sys.stderr, flush=True)
+    print(f"list_collections: {plain(SECRET.sub('(secret)', sentence))[:MOST_SAID]}", file=sys.stderr, flush=True)
 
 
 def catalog_from(environment: Mapping[str, str]) -> GeoCatalog:
@@ -256,13 +421,16 @@ def catalog_from(environment: Mapping[str, str]) -> GeoCatalog:
 
 def main() -> int:
     """Print the collections; the exit code tells why that failed."""
-    logging.getLogger("azure").setLevel(logging.CRITICAL)  # what it warns of is said by `Failed`
+    logging.disable(logging.CRITICAL)  # what azure-identity and urllib3 warn of is said by `Failed`
+    os.environ["NETRC"] = os.devnull  # whose passwords requests would send instead of the token
+    http.client.HTTPConnection.response_class = Answer
     try:
         collections = list_collections(catalog_from(os.environ), os.environ["GEOCATALOG_API_VERSION"])
     except Failed as failed:
         note(str(failed))
         return failed.exit_code
-    sys.stdout.buffer.write(('{"collections": [' + ",\n".join(collections) + "]}\n").encode())
+    document = '{"collections": [' + ",\n".join(collections) + "]}\n"
+    sys.stdout.buffer.write(document.encode(errors="surrogateescape"))
     return 0
 
 

@@ -1,10 +1,15 @@
 #!/bin/bash
 # List every collection of a GeoCatalog, as one JSON document on standard output.
 #
-# Runs alone on a Batch node; needs curl and jq or python3, and takes its token from az where that is there.
-# Environment: GEOCATALOG_URL (without /stac), GEOCATALOG_API_VERSION, AZURE_CLIENT_ID (the node identity's) and, where
-# it is not the public cloud's, GEOCATALOG_SCOPE; READ_TIMEOUT_SECONDS, 60 by default. Prints {"collections": [...]}; on
-# failure nothing but a sentence on standard error.
+# Runs alone on a Batch node; needs curl and a python3, and takes its token from az where that is there. Environment:
+# GEOCATALOG_URL (without /stac), GEOCATALOG_API_VERSION, AZURE_CLIENT_ID (the node identity's) and, where it is not the
+# public cloud's, GEOCATALOG_SCOPE; READ_TIMEOUT_SECONDS, within which an answer has to be here as a whole, 60 by
+# default. Prints {"collections": [...]}, each collection as the text that the service sent, readable or not; on failure
+# nothing but a sentence on standard error.
+#
+# What a service sends is bounded: an answer and the whole list by most_bytes, all pages by deadline_seconds, pages that
+# bring nothing new by barren_pages. A file that grows beyond its limit ends curl: --max-filesize looks at
+# Content-Length only, and the headers have no limit at all in what Ubuntu has of it.
 #
 # Exit codes: 0 done; 2 the environment is incomplete or wrong; 3 the node got no token; 4 the GeoCatalog refused it
 # (401, 403); 5 the answer is none that a STAC catalog gives; 6 out of reach, or unavailable after all attempts.
@@ -12,7 +17,10 @@ set -euo pipefail
 umask 077
 export LC_ALL=C.UTF-8
 
-readonly attempts=10 deadline_seconds=900 read_seconds=${READ_TIMEOUT_SECONDS:-60}
+export NETRC=/dev/null # whose passwords az would send instead of its token
+
+readonly attempts=10 dripping_attempts=3 deadline_seconds=900 read_seconds=${READ_TIMEOUT_SECONDS:-60}
+readonly most_bytes=$((64 << 20)) barren_pages=20
 readonly transient_curl_codes=' 0 5 6 7 16 18 28 35 52 55 56 92 ' # names, connections, time, torn answers
 readonly unprintable=$'\x01-\x1f\x7f-\u9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff'
 work=$(mktemp -d)
@@ -22,7 +30,8 @@ trap 'rm -rf "$work"' EXIT
 # terminal would obey: control characters, other directions of writing, what has no width.
 note() {
   printf 'list_collections: %s\n' "${*//[$unprintable]/?}" |
-    sed -E "s/(\\bsig=)[^&[:space:]\"'<>\\]+/\1(secret)/Ig; s/\\beyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)*/(secret)/g" >&2
+    sed -E "s/(\\bsig=)[^&[:space:]\"'<>\\]+/\1(secret)/Ig; s/\\beyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)*/(secret)/g
+      s|(://)[^/[:space:]]+@|\1(secret)@|g; s/^(.{2000}).*/\1/" >&2
 }
 
 fail() {
@@ -32,68 +41,78 @@ fail() {
 
 one_line() { head -c 500 | tr -s '[:space:]' ' '; }
 
-# jq before 1.7 rounds numbers beyond 2^53; python3 passes on the text as it was sent.
-json_reader() {
-  if [[ $(jq -c . <<<'[12345678901234567890]' 2>/dev/null) == '[12345678901234567890]' ]]; then
-    echo jq
-  elif command -v python3 >/dev/null; then
-    echo python3
-  elif command -v jq >/dev/null; then
-    echo jq
-  else
-    fail 2 "neither jq nor python3 is on this node; the pool's start task installs jq"
-  fi
+# The start task of the pool leaves one where the image has none.
+find_python() {
+  python=$(command -v python3 || command -v "${AZ_BATCH_NODE_SHARED_DIR:-}/bin/python") ||
+    fail 2 "there is no python3 on this node, which reads what the GeoCatalog answers; run provision again"
 }
 
-# Checks a page and prints how many collections it has, then where the next page is (nothing on the last).
-jq_page() {
-  jq -rs 'if length != 1 then error("not one document") else .[0] end
-    | if all(.collections[]; .type == "Collection" and (.id | type) == "string") then . else error("no Collection") end
-    | if (.collections | type) == "array" then . else error("no array") end
-    | (.collections | length), ([.links // [] | .[] | select(.rel == "next") | .href | strings][0] // "")' "$1"
-}
-
-# Prints the document; a collection that comes twice (the catalog changed meanwhile) counts as it came last.
-jq_document() {
-  jq -cs 'reduce .[].collections[] as $one ({}; .[$one.id] = $one) | {collections: [.[]]}' "$@"
-}
-
-python3_page() { python3 -I -c "$python_reader" page "$1"; }
-python3_document() { python3 -I -c "$python_reader" document "$@"; }
-
-readonly python_reader='
+# What curl cannot: `page FILE URL VERSION` prints where the next page is, numberMatched and what tells the collections
+# apart, each on a line; `document FILE...` prints the document, `said FILE` a body on one line. Texts are passed on as
+# they were sent: parsing would rewrite numbers. What it does is the same as in list_collections.py.
+readonly reader='
 import json, re, sys
+from urllib.parse import quote, urldefrag, urljoin, urlsplit
 
-decode, token = json.JSONDecoder().raw_decode, re.compile(r"[^\s,:]")
+parser, token = json.JSONDecoder(strict=False, parse_int=float), re.compile(r"[^\s,:]")
+decode = parser.raw_decode
 
-def collections(text):
+def raw_collections(text):
     skip = lambda position: token.search(text, position).start()
-    position = skip(text.index("{") + 1)
-    while (key := decode(text, position))[0] != "collections":
-        position = skip(decode(text, skip(key[1]))[1])
-    position = skip(text.index("[", key[1]) + 1)
+    position, start = skip(text.index("{") + 1), 0
+    while text[position] != "}":
+        name, end = decode(text, position)
+        start = skip(end) if name == "collections" else start
+        position = skip(decode(text, skip(end))[1])
+    position = skip(start + 1)
     while text[position] != "]":
         entry, end = decode(text, position)
-        yield entry["id"], text[position:end]
+        raw = text[position:end]
+        yield entry["id"] if isinstance(entry.get("id"), str) else raw, raw
         position = skip(end)
 
-def check(page):
-    if not isinstance(page["collections"], list):
-        raise ValueError("not a list")
-    for entry in page["collections"]:
-        if entry["type"] != "Collection" or not isinstance(entry["id"], str):
-            raise ValueError("not a Collection with an id")
-    following = [link["href"] for link in page.get("links") or [] if link.get("rel") == "next"]
-    return "%d\n%s\n" % (len(page["collections"]), following[0] if following else "")
+def origin(url):
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.lower().removesuffix({"https": ":443", "http": ":80"}.get(parts.scheme, ":"))
 
-texts = [open(name, encoding="utf-8-sig").read() for name in sys.argv[2:]]
-if sys.argv[1] == "page":
-    answer = check(json.loads(texts[0]))
-else:
-    found = {name: raw for text in texts for name, raw in collections(text)}
-    answer = "{\"collections\": [" + ",\n".join(found.values()) + "]}\n"
-sys.stdout.buffer.write(answer.encode())
+def next_url(page, url, version):
+    hrefs = [link["href"] for link in page.get("links") or [] if link.get("rel") == "next"]
+    if not hrefs:
+        return ""
+    following = urldefrag(urljoin(url, hrefs[0])).url
+    if origin(following) != origin(url):
+        sys.exit("the next link of %s leads to another server, %s; it is not followed" % (url, following))
+    for name, value in (("api-version", version), ("sign", "false")):
+        if not re.search("[?&]%s=" % name, following):
+            following += "%s%s=%s" % ("&" if "?" in following else "?", name, value)
+    return quote(following, safe="%/:=&?~#+!$,;@()*[]")
+
+def read_page(text, url, version):
+    page = parser.decode(text)
+    if not isinstance(page["collections"], list) or not all(isinstance(each, dict) for each in page["collections"]):
+        raise ValueError
+    matched = page.get("numberMatched")
+    matched = "%.0f" % min(matched, 1e15) if isinstance(matched, float) and matched > 0 else "0"
+    return [next_url(page, url, version), matched, *(json.dumps(name) for name, _ in raw_collections(text))]
+
+def main(what, *arguments):
+    texts = (open(name, encoding="utf-8-sig", errors="surrogateescape").read() for name in arguments)
+    if what == "said":
+        text = open(arguments[0], encoding="utf-8", errors="replace").read(20_000)
+        lines = [" ".join("".join(each if each.isprintable() else " " for each in text).split())]
+    elif what == "document":
+        found = {name: raw for text in texts for name, raw in raw_collections(text)}
+        lines = ["{\"collections\": [" + ",\n".join(found.values()) + "]}"]
+    else:
+        lines = read_page(next(texts), *arguments[1:])
+    sys.stdout.buffer.write("".join(line + "\n" for line in lines).encode(errors="surrogateescape"))
+
+try:
+    main(*sys.argv[1:])
+except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    sys.exit(1)
 '
+read_json() { "$python" -I -c "$reader" "$@"; }
 
 check_environment() {
   local name pattern='^(https://[[:alnum:]_.-]+|http://(localhost|127\.0\.0\.1))(:[0-9]+)?(/[^@?#[:space:]\\]*)?$'
@@ -162,33 +181,48 @@ wait_after() {
   echo $((half > asked ? half : asked))
 }
 
-# Asks until the answer is not transient: the status is in $status, the body in the file $2.
+# One request: prints the status; the headers are in a file, the body in the file $2. What grows beyond its limit ends
+# with curl's 23, a single header with 27 (since 8.6 with 100).
+ask() {
+  : >"$work/headers"
+  : >"$2"
+  (
+    trap '' XFSZ
+    ulimit -f $((most_bytes / 1024)) # in units of 1024 bytes
+    exec curl -q -sSg --connect-timeout 10 --max-time "$read_seconds" -H "@$work/authorization" -D "$work/headers" -o "$2" \
+      -w '%{http_code}' -- "$1" 2>"$work/curl.errors"
+  )
+}
+
+# Asks until the answer is not transient.
 settled_answer() {
-  local attempt code pause
+  local attempt code pause most
   for ((attempt = 1; attempt <= attempts; attempt++)); do
-    code=0
-    : >"$work/headers"
-    status=$(curl -q -sSg --connect-timeout 10 --max-time "$read_seconds" -H "@$work/authorization" -D "$work/headers" -o "$2" \
-      -w '%{http_code}' -- "$1" 2>"$work/curl.errors") || code=$?
+    code=0 most=$attempts
+    status=$(ask "$1" "$2") || code=$?
+    (($(wc -l <"$work/headers") <= 102)) || fail 5 "GET $1: the answer has more than 100 headers; check GEOCATALOG_URL"
     case $code:$status in
       0:408 | 0:429 | 0:50[0234]) problem="$status $(said "$2")" ;;
       0:*) return ;;
+      23:* | 27:* | 100:*) fail 5 "GET $1: the answer is longer than $most_bytes bytes, or the disk is full;" \
+        "check GEOCATALOG_URL" ;;
       *) problem=$(one_line <"$work/curl.errors") ;;
     esac
+    [[ $code == 28 && -s $work/headers ]] && most=$dripping_attempts # it began, and did not end in time
     pause=$(wait_after "$attempt")
     [[ $transient_curl_codes == *" $code "* ]] || break
-    ((attempt == attempts || SECONDS + pause / 1000 > deadline_seconds)) && break
-    note "attempt $attempt of $attempts, the next in $pause ms: $problem"
+    ((attempt >= most || SECONDS + pause / 1000 > deadline_seconds)) && break
+    note "attempt $attempt of $most, the next in $pause ms: $problem"
     sleep "$((pause / 1000)).$(printf %03d $((pause % 1000)))"
   done
-  fail 6 "GET $1 failed after $attempt of $attempts attempts; check the address, the network and CURL_CA_BUNDLE," \
+  fail 6 "GET $1 failed after $attempt of $most attempts; check the address, the network and CURL_CA_BUNDLE," \
     "or run it again later: $problem"
 }
 
 # A body for a message; a token that the server repeats is left out.
 said() {
   local body token
-  body=$(head -c 20000 "$1" | tr -s '[:space:]' ' ')
+  body=$(read_json said "$1")
   token=$(<"$work/authorization")
   body=${body//"${token#*Bearer }"/(token)}
   printf %s "${body:0:500}"
@@ -213,58 +247,59 @@ get() {
   esac
 }
 
-origin() {
-  local origin
-  origin=$(sed -E 's|^([A-Za-z]+://[^/?#\\]*).*|\L\1|' <<<"$1")
-  case $origin in
-    https:*) echo "${origin%:443}" ;;
-    *) echo "${origin%:80}" ;;
-  esac
-}
-
-# Where the link $2 of page $1 leads; a token goes nowhere but to the server that it is for.
-next_url() {
-  local following=${2%%#*}
-  [[ $following =~ ^[A-Za-z][A-Za-z0-9+.-]*: ]] || case $following in
-    //*) following=${1%%:*}:$following ;;
-    /*) following=$(origin "$1")$following ;;
-    \?*) following=${1%%\?*}$following ;;
-    *) following=$(sed 's|[^/]*$||' <<<"${1%%\?*}")$following ;;
-  esac
-  [[ $(origin "$following") == "$(origin "$1")" ]] ||
-    fail 5 "the next link of $1 leads to another server, $following; it is not followed"
-  local parameter
-  for parameter in "api-version=$GEOCATALOG_API_VERSION" sign=false; do
-    case $following in
-      *[?\&]"${parameter%%=*}"=*) ;;
-      *\?*) following+="&$parameter" ;;
-      *) following+="?$parameter" ;;
-    esac
+# Follows every page from $1 on: how many collections came is in $counted, how many there are, as the last page says, in
+# $matched, and the pages are files of the folder $2.
+every_page() {
+  local url=$1 page pages=0 barren=0 bytes=0 name before
+  local -a facts
+  local -A seen=() found=()
+  counted=0
+  mkdir "$2"
+  while [[ -n $url ]]; do
+    [[ -z ${seen[$url]:-} ]] || fail 5 "the pages of the GeoCatalog run in a circle: $url came before"
+    ((bytes <= most_bytes)) || fail 5 "the list of collections is longer than $most_bytes bytes; check GEOCATALOG_URL"
+    ((barren < barren_pages)) || fail 5 "the last $barren pages of the list of collections brought nothing new, and" \
+      "there is another; check GEOCATALOG_URL"
+    ((SECONDS <= deadline_seconds)) || fail 6 "after $pages pages and $deadline_seconds s the list of collections is" \
+      "not at its end; run it again later"
+    seen[$url]=1
+    printf -v page '%s/%06d' "$2" $((++pages))
+    get "$url" "$page"
+    read_json page "$page" "$url" "$GEOCATALOG_API_VERSION" >"$work/facts" 2>"$work/reader.errors" ||
+      fail 5 "$(grep . "$work/reader.errors" ||
+        echo "GET $url did not answer with a STAC list of collections, but: $(said "$page")")"
+    mapfile -t facts <"$work/facts"
+    before=${#found[@]}
+    for name in "${facts[@]:2}"; do
+      [[ -z ${found[$name]:-} || ${found[$name]} == "$pages" ]] || note "collection $name came again; the later one is kept"
+      [[ -n ${found[$name]:-} && ${found[$name]} != "$pages" ]] || ((++counted))
+      found[$name]=$pages
+    done
+    barren=$((${#found[@]} > before ? 0 : barren + 1))
+    bytes=$((bytes + $(wc -c <"$page")))
+    note "page $pages: $((${#facts[@]} - 2)) collections"
+    url=${facts[0]} matched=${facts[1]}
   done
-  echo "$following"
 }
 
 main() {
-  local url page facts reader count=0
-  local -A seen=()
+  local first
   check_environment
-  reader=$(json_reader)
+  find_python
   token_from_az || token_from_identity_endpoint || no_token
   # Unsigned: the SAS of an asset would get into the archive.
   # https://learn.microsoft.com/dotnet/api/azure.analytics.planetarycomputer.stacclient.getcollections
-  url="$root/stac/collections?api-version=$GEOCATALOG_API_VERSION&sign=false"
-  while [[ -n $url ]]; do
-    [[ -z ${seen[$url]:-} ]] || fail 5 "the pages of the GeoCatalog run in a circle: $url came before"
-    seen[$url]=1
-    printf -v page '%s/page-%06d' "$work" $((++count))
-    get "$url" "$page"
-    facts=$("${reader}_page" "$page" 2>/dev/null) ||
-      fail 5 "GET $url did not answer with a STAC list of collections, but: $(said "$page")"
-    note "page $count: ${facts%%$'\n'*} collections"
-    [[ $facts == *$'\n'* ]] || break
-    url=$(next_url "$url" "${facts#*$'\n'}")
-  done
-  "${reader}_document" "$work"/page-* >"$work/document"
+  first="$root/stac/collections?api-version=$GEOCATALOG_API_VERSION&sign=false"
+  every_page "$first" "$work/pages"
+  if ((matched > counted)); then
+    # A catalog may change between two pages, and a service may have a page size without a next link.
+    note "$counted collections came and numberMatched is $matched; they are asked for again"
+    rm -r "$work/pages"
+    every_page "$first&limit=$matched" "$work/pages"
+  fi
+  ((matched <= counted)) || fail 5 "GET $first: $counted collections came and numberMatched is $matched, also when asked" \
+    "again; run it again later, or have the GeoCatalog looked after"
+  read_json document "$work"/pages/* >"$work/document"
   cat "$work/document"
 }
 

@@ -30,7 +30,7 @@ command -v jq >/dev/null || missing+=(jq)
 command -v curl >/dev/null || missing+=(curl)
 suffices "$python" || "$python" -c "import ensurepip" 2>/dev/null || missing+=(python3-venv python3-pip)
 if ((${#missing[@]})); then
-  # A missing jq is no failure: the scripts then use python3. A missing venv shows below.
+  # A missing jq is no failure: no script here needs it. A missing venv shows below.
   retry install_packages || note "apt-get could not install ${missing[*]}"
 fi
 

@@ -30,6 +30,7 @@ from prefect.tasks import exponential_backoff
 
 from spatiobatch.settings import Settings
 from tasks.credential import Credential, untrusted
+from tasks.transport import Transport
 
 TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}
 _PATIENCE = {"connection_timeout": 20, "retry_total": 3, "retry_backoff_max": 20}
@@ -88,15 +89,13 @@ class AzureClients:
             f"https://{endpoint}",
             self.credential,
             credential_scopes=[self.cloud.batch_scope],
-            **self._tls,
             **self._patience,
         )
 
     def blobs(self, endpoint: str) -> BlobServiceClient:
         """Blobs of the account at that endpoint."""
-        return BlobServiceClient(
-            endpoint, self.credential, initial_backoff=1, increment_base=2, **self._tls, **self._patience
-        )  # its own first pause is 15 seconds
+        patience = {**self._patience, "initial_backoff": 1, "increment_base": 2}  # its own first pause is 15 seconds
+        return BlobServiceClient(endpoint, self.credential, **patience)
 
     @cached_property
     def operator(self) -> tuple[str, str]:
@@ -111,13 +110,13 @@ class AzureClients:
             "base_url": self.cloud.arm,
             "credential_scopes": [self.cloud.arm_scope],
             "polling_interval": self.settings.poll_seconds,
-            **self._tls,
             **self._patience,
         }
 
     @property
     def _patience(self) -> dict[str, Any]:
-        return {**_PATIENCE, "read_timeout": self.settings.read_timeout_seconds, "raw_response_hook": _read_to_its_end}
+        wire = {**_PATIENCE, "read_timeout": self.settings.read_timeout_seconds, **self._tls}
+        return {**wire, "transport": Transport(**wire), "raw_response_hook": _read_to_its_end}
 
     @property
     def _tls(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from azure.core.pipeline import PipelineRequest, PipelineResponse
 from azure.identity import DefaultAzureCredential
 
 from spatiobatch.errors import SignInError
+from tasks.transport import Transport
 
 _PAUSES_SECONDS = (2, 4, 8, 16)
 _IMDS = "169.254.169.254"
@@ -35,7 +36,9 @@ class Credential:
     def __init__(self, **options: Any) -> None:
         self._endpoint = _TokenEndpoint()
         hooks = {"raw_request_hook": self._endpoint.asked, "raw_response_hook": self._endpoint.answered}
-        self._make: Callable[[], Any] = lambda: DefaultAzureCredential(**options, **hooks)
+        self._make: Callable[[], Any] = lambda: DefaultAzureCredential(
+            **options, **hooks, transport=Transport(**options)
+        )
         self._chain = self._make()
         self._had_one = False
         self._one_at_a_time = threading.Lock()

@@ -1,8 +1,5 @@
 """The archive of a harvest in the results container."""
 
-import json
-from typing import Any
-
 from azure.storage.blob import ContentSettings
 
 from spatiobatch.manifest import Layout, Manifest
@@ -10,18 +7,10 @@ from tasks.clients import AzureClients, azure_task
 from tasks.environment import Environment, results
 
 
-def harvest_files(collections: list[dict[str, Any]], manifest: Manifest) -> dict[str, bytes]:
+def harvest_files(collections: bytes, manifest: Manifest) -> dict[str, bytes]:
     """The files of a collections harvest by their path; the manifest comes last, since it says that all is there."""
     layout = Layout(manifest.harvest_id)
-    return {
-        layout.collections: _json({"collections": collections}),
-        layout.manifest: manifest.model_dump_json(indent=1).encode(),
-    }
-
-
-def _json(document: Any) -> bytes:
-    """Readable UTF-8; half a surrogate pair, which UTF-8 cannot hold, stays the escape that it came as."""
-    return json.dumps(document, ensure_ascii=False, indent=1).encode(errors="backslashreplace")
+    return {layout.collections: collections, layout.manifest: manifest.model_dump_json(indent=1).encode()}
 
 
 @azure_task("publish results")

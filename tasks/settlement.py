@@ -116,17 +116,28 @@ def _warn_of_failed(reports: Mapping[str, Compaction]) -> None:
 def incomplete(manifest: Manifest, archive: str, verify: Verify) -> IncompleteHarvestError | None:
     """Why a harvest cannot be relied on, if it cannot.
 
-    Ids are unsettled, receipts name problems, or the second look that was asked for was not possible.
+    Collections cannot be read, ids are unsettled, receipts name problems, or the second look that was asked for was not
+    possible.
     """
-    unsettled = {name: found.unsettled for name, found in manifest.collections.items() if found.unsettled}
-    if not manifest.complete:
-        listed = ", ".join(f"{count} in {name}" for name, count in unsettled.items())
-        reasons = [f"items could not be settled: {listed}"] if unsettled else []
-        reasons += [f"{name}: {problem}" for name, some in manifest.named.items() for problem in some.problems]
-        problem = "; ".join(reasons[:_MOST_REASONS]) or "some interval is not covered"
-        more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
-        return IncompleteHarvestError(manifest.harvest_id, archive, problem + more)
-    if verify is Verify.ids and not manifest.verified:
-        problem = "its completeness could not be verified; --verify none does without"
-        return IncompleteHarvestError(manifest.harvest_id, archive, problem)
-    return None
+    unread, unsettled = manifest.unreadable_collections, _unsettled(manifest)
+    problems = [f"collections could not be read and are left out: {_listed(unread)}"] if unread else []
+    problems += [f"items could not be settled: {unsettled}"] if unsettled else []
+    problems += [f"{name}: {problem}" for name, some in manifest.named.items() for problem in some.problems]
+    if not manifest.complete and not problems:
+        problems.append("some interval is not covered")
+    if not problems and verify is Verify.ids and not manifest.verified:
+        problems.append("its completeness could not be verified; --verify none does without")
+    more = f"; and {len(problems) - _MOST_REASONS} more" if len(problems) > _MOST_REASONS else ""
+    told = "; ".join(problems[:_MOST_REASONS]) + more
+    return IncompleteHarvestError(manifest.harvest_id, archive, told) if problems else None
+
+
+def _unsettled(manifest: Manifest) -> str:
+    return ", ".join(f"{found.unsettled} in {name}" for name, found in manifest.collections.items() if found.unsettled)
+
+
+def _listed(unreadable: Mapping[str, str]) -> str:
+    """Collections that cannot be read, and why."""
+    names = [f"{name} ({problem})" for name, problem in unreadable.items()]
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

@@ -118,6 +118,9 @@ def _warnings(manifest: Manifest) -> list[str]:
     """What keeps a harvest of items from being relied on, or its reader from being content."""
     found = manifest.collections.values()
     counts = {
+        "collections could not be read and are left out; they are named in the manifest": len(
+            manifest.unreadable_collections
+        ),
         "ids could not be settled; their names are in the manifest": sum(totals.unsettled for totals in found),
         "items are dirty; they are archived as they came, and named in the manifest": sum(t.dirty for t in found),
         "items are not in the GeoParquet files; the archive has them": sum(t.not_in_parquet for t in found),

@@ -14,7 +14,10 @@ from pathlib import Path
 from faulty import Faulty
 
 SCRIPTS = Path(__file__).parents[1] / "task_scripts"
-TOOLS = ("bash", "cat", "chmod", "curl", "date", "head", "mkdir", "mktemp", "mv", "rm", "sed", "tail", "timeout", "tr")
+TOOLS = (
+    *("bash", "cat", "chmod", "curl", "date", "grep", "head", "mkdir", "mktemp", "mv", "rm", "sed", "tail", "timeout"),
+    *("tr", "wc"),
+)
 HURRY = "import runpy, sys, time; time.sleep = lambda seconds: None; runpy.run_path(sys.argv[1], run_name='__main__')"
 CLIENT_ID = "11111111-2222-3333-4444-555555555555"
 
@@ -134,3 +137,27 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> subpro
     empty = folder / "wd"
     empty.mkdir(exist_ok=True)
     return subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def environment(server: Server, **changes: str) -> dict[str, str]:
+    """What the flow gives to a task, on this server."""
+    return {
+        "GEOCATALOG_URL": server.origin,
+        "GEOCATALOG_API_VERSION": "2026-04-15",
+        "AZURE_CLIENT_ID": CLIENT_ID,
+        "AZURE_POD_IDENTITY_AUTHORITY_HOST": server.origin,
+        **changes,
+    }
+
+
+def list_collections(runtime: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the script of one runtime, `python` or `bash`, without waiting between attempts."""
+    tools = folder / "bin"
+    if not tools.exists():
+        tool_folder(tools, "python3")
+    bash = ["bash", str(SCRIPTS / "list_collections.sh")]
+    python = [sys.executable, "-I", "-c", HURRY, str(SCRIPTS / "list_collections.py")]
+    finished = run(bash if runtime == "bash" else python, folder, environment | {"PATH": str(tools)})
+    assert "secret-" not in finished.stdout + finished.stderr
+    assert "Traceback" not in finished.stderr
+    return finished

@@ -13,9 +13,8 @@ import pytest
 import stac_stub
 from fault_cases import KINDS, Case, drawn, losing
 from fault_report import Tally
-from node_scripts import CLIENT_ID, HURRY, SCRIPTS, page, run, serving, tool_folder
+from node_scripts import CLIENT_ID, HURRY, SCRIPTS, environment, page, run, serving, tool_folder
 from test_compaction_script import WANTED, Container
-from test_node_scripts import environment
 
 LASTING = 1000
 WAIT = {"READ_TIMEOUT_SECONDS": "0.5"}
@@ -48,7 +47,7 @@ def listing(folder: Path, faults: list[tuple[str, str]], *, bash: bool = False) 
         server.answers, server.faults = [page("a")], faults
         variables = environment(server, **WAIT)
         if bash:
-            variables["PATH"] = str(tool_folder(folder / "bin", "jq"))
+            variables["PATH"] = str(tool_folder(folder / "bin", "python3"))
         command = ["bash", str(SCRIPTS / "list_collections.sh")] if bash else _script("list_collections.py")
         ended = run(command, folder, variables)
     return Ran(ended, lambda: [each["id"] for each in json.loads(ended.stdout)["collections"]] == ["a"], len(faults))

@@ -22,7 +22,7 @@ from spatiobatch.query import Query, query_from
 from spatiobatch.receipts import Receipt, total
 from spatiobatch.settings import Settings, load_settings
 from spatiobatch.shards import Plan
-from tasks.collections import parse_collections
+from tasks.collections import Listing, parse_collections
 from tasks.compaction import Compaction
 from tasks.progress import Done
 from tasks.results import harvest_files
@@ -121,6 +121,11 @@ def test_no_damaged_receipt_covers_what_it_does_not_say(contents: list[bytes]) -
     assert total(counted).items >= 0
 
 
+def refuse(constant: str) -> None:
+    """Take nothing that is no JSON."""
+    raise AssertionError(constant)
+
+
 COLLECTION = {**NAIP, "type": "Collection", "stac_version": "1.0.0", "title": "t", "license": "l"}
 
 
@@ -132,12 +137,14 @@ COLLECTION = {**NAIP, "type": "Collection", "stac_version": "1.0.0", "title": "t
 def test_no_answer_of_the_collections_task_breaks_a_harvest(stdout: bytes) -> None:
     said = refusal(lambda: parse_collections.fn(stdout, Query()), NotStacError)
     assert said == "none" or re.match("The answer of task collections is not a list of STAC collections: .", said)
-    collections = parse_collections.fn(stdout, Query()) if said == "none" else []
+    listing = parse_collections.fn(stdout, Query()) if said == "none" else Listing([], b"{}", {})
+    collections = listing.collections
     asked = Plan.of(collections, ITEMS, plan(NAIP).started, parallel=2)
     assert len({shard.collection for shard in asked.owed([])}) == len({one["id"] for one in collections})
     there = manifest("1").model_copy(update={"query": Query()})
     assert len(collection_rows(collections, there)) == len(collections)
-    assert len(harvest_files(collections, there)) == 2
+    assert len(harvest_files(listing.document, there.without(listing.unreadable))) == 2
+    assert len(json.loads(listing.document, parse_constant=refuse).get("collections", [])) == len(collections)
 
 
 @pytest.fixture

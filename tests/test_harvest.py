@@ -13,7 +13,7 @@ from catalogs import catalog_folder, collection, without_links
 from flow_runs import Site, running_site
 from operators import application, grant
 
-from spatiobatch.errors import UnknownCollectionError
+from spatiobatch.errors import IncompleteHarvestError, UnknownCollectionError
 from spatiobatch.manifest import Layout
 from spatiobatch.query import Query, Runtime
 from tasks.environment import read_environment
@@ -154,3 +154,22 @@ def test_operator_with_two_data_roles_and_no_reader_can_harvest(built: Site, scr
     grant(built, operator, "Storage Blob Data Contributor", "storageAccounts")
     harvest = built.with_(script_access=script_access).as_(**operator.variables).harvest()
     assert len(harvest.collections) == COUNT
+
+
+def test_collections_that_can_be_read_are_kept_without_those_that_cannot(prefect_server: None, tmp_path: Path) -> None:
+    folder = catalog_folder(tmp_path / "catalog", 1)
+    good, old = json.dumps(collection(0)), {"id": "old", "stac_version": "0.9.0", "description": "d", "links": []}
+    exact = good[:-1] + ', "example:limit": 1E400, "example:whole": 12345678901234567890123}'
+    (folder / "collections.ndjson").write_text(f"{exact}\n{json.dumps(old)}\n")
+    with running_site(tmp_path, "--catalog", str(folder), "--clock", "instant", resource_group="unreadable") as site:
+        site.provision()
+        with pytest.raises(IncompleteHarvestError, match=r"could not be read and are left out: old \(type: Field req"):
+            site.harvest(output=tmp_path / "all")
+        harvest = site.harvest(Query(collections=("collection-0000",)))
+    (file,) = (tmp_path / "all").rglob("manifest.json")
+    manifest = json.loads(file.read_text())
+    assert (manifest["complete"], manifest["unreadable_collections"]) == (False, {"old": "type: Field required"})
+    assert list(manifest["collections"]) == ["collection-0000"]
+    kept = (file.parent / "collections.json").read_text()
+    assert '"example:limit":1E400,"example:whole":12345678901234567890123}' in kept.replace(" ", "")
+    assert (harvest.manifest.complete, harvest.manifest.unreadable_collections) == (True, {})

@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort
 
-from spatiobatch.errors import NotProvisionedError, NotStacError, ServiceError, TaskFailedError
+from spatiobatch.errors import NotProvisionedError, NotStacError, ServiceError, TaskFailedError, UnknownCollectionError
 from spatiobatch.query import Query, Runtime
 from spatiobatch.text import in_markdown
 from tasks.collections import parse_collections
@@ -124,15 +124,58 @@ def test_operator_without_a_blob_role_is_refused_before_a_job_is_made(built: Sit
         (b"{}", "collections: Field required"),
         (b'{"collections": null}', "collections: Input should be a valid list"),
         (b'{"collections": [1]}', "collections.0"),
-        (b'{"collections": [{}]}', "collections.0.id: Field required"),
-        (
-            json.dumps({"collections": [collection(1, id=7)]}).encode(),
-            "collections.0.id: Input should be a valid string",
-        ),
-        (json.dumps({"collections": [collection(1, type="Catalog")]}).encode(), "collections.0.type"),
+        (b'{"other": [], "collections": [{}]}', "does not begin with its collections"),
     ],
 )
 def test_answer_that_is_no_list_of_stac_collections_is_refused(stdout: bytes, problem: str) -> None:
     with pytest.raises(NotStacError, match="is not a list of STAC collections") as error:
         parse_collections.fn(stdout, Query())
     assert problem in str(error.value)
+
+
+GOOD = json.dumps(collection(1, id="good"))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "problem"),
+    [
+        ("{}", "(number 2, without an id)", "id: Field required"),
+        (json.dumps(collection(1, id=7)), "(number 2, without an id)", "id: Input should be a valid string"),
+        (json.dumps(collection(1, id="")), "(number 2, without an id)", "id: "),
+        (json.dumps(collection(1, id="old", type="Catalog")), "old", "type: Input should be 'Collection'"),
+        ('{"type": "Collection", "id": "old"}', "old", "stac_version: Field required"),
+        (json.dumps(collection(1, id="odd", x=float("nan"))), "odd", "it holds NaN"),
+        (json.dumps(collection(1, id="odd", x=float("-inf"))), "odd", "it holds -Infinity"),
+        ('{"id": "odd", "x": "two\nlines"}', "odd", "Invalid control character"),
+        ('{"id": "odd", "x": "\udcff"}', "odd", "'utf-8' codec can't encode"),
+        (json.dumps(collection(1, id="\ud800")), r"\ud800", "id: "),
+    ],
+)
+def test_a_collection_that_cannot_be_read_costs_no_other(text: str, name: str, problem: str) -> None:
+    stdout = f'{{"collections": [{GOOD},\n{text}]}}\n'.encode(errors="surrogateescape")
+    found = parse_collections.fn(stdout, Query())
+    assert [one["id"] for one in found.collections] == ["good"]
+    assert list(found.unreadable) == [name]
+    assert problem in found.unreadable[name]
+    assert json.loads(found.document) == {"collections": [json.loads(GOOD)]}
+    assert parse_collections.fn(stdout, Query(collections=("good",))).unreadable == {}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1E400", "-1e999", "12345678901234567890123", "1.10", "-0.0", "9" * 5000, r'"\ud800"', r'"\u65e5"', '"日本"'],
+)
+def test_values_of_a_collection_are_kept_as_they_came(value: str) -> None:
+    text = f'{{"type":"Collection", "id":"a","stac_version":"1.0.0","x":{value},"x":[{value}]}}'
+    found = parse_collections.fn(f'{{"collections": [{text}]}}'.encode(), Query())
+    assert found.unreadable == {}
+    assert text.encode() in found.document
+    assert json.loads(found.document, parse_int=str, parse_float=str)["collections"][0]["id"] == "a"
+
+
+def test_a_collection_that_cannot_be_read_is_known_by_its_name() -> None:
+    stdout = f'{{"collections": [{GOOD}, {{"id": "old"}}]}}'.encode()
+    found = parse_collections.fn(stdout, Query(collections=("old",)))
+    assert (found.collections, list(found.unreadable)) == ([], ["old"])
+    with pytest.raises(UnknownCollectionError, match="it has good, old"):
+        parse_collections.fn(stdout, Query(collections=("none",)))

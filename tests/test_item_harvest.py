@@ -136,3 +136,10 @@ def test_real_catalogs_come_back_byte_for_byte(tmp_path: Path, prefect_server: N
         harvest = site.harvest(query_from(content="items"), output=tmp_path / "output")
     assert archived(tmp_path / "output") == served
     assert harvest.manifest.collections["openaerialmap"].items == 2387
+
+
+def test_a_harvest_that_left_out_collections_fails_and_names_them() -> None:
+    problem = incomplete(manifest().without({"old": "type: Field required"}), "https://archive", Verify.ids)
+    assert "left out: old (type: Field required)" in str(problem)
+    assert "settled" not in str(problem)
+    assert incomplete(manifest().without({}), "https://archive", Verify.ids) is None

@@ -132,7 +132,7 @@ def _command(script: str) -> list[str]:
 def test_node_script_trusts_the_configured_authority_and_no_other(tmp_path: Path, foreign: Path, script: str) -> None:
     ours, file = trustme.CA(), tmp_path / "ours.pem"
     ours.cert_pem.write_to_path(file)
-    tools = tool_folder(tmp_path / "bin", "jq")
+    tools = tool_folder(tmp_path / "bin", "python3")
     with serving() as imds, _behind_tls(imds, ours) as address:
         imds.answers[:] = [page("a")]
         variables = {

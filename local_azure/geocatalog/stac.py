@@ -43,6 +43,11 @@ from local_azure.store import Document
 
 logger = logging.getLogger("local_azure")
 
+
+class _Identified(msgspec.Struct):
+    id: str
+
+
 _LARGEST_PAGE = 1000
 _GEOJSON = "application/geo+json"
 _STATUSES: dict[type[Exception], int] = {NotFoundError: 404, InvalidQueryParameter: 400}
@@ -215,7 +220,7 @@ class CatalogClient(AsyncBaseCoreClient):
 
     def _linked(self, collection: bytes) -> bytes:
         """A collection with the links that the server makes."""
-        own = f"{self._root}/collections/{quote(msgspec.json.decode(collection)['id'], safe='')}"
+        own = f"{self._root}/collections/{quote(msgspec.json.decode(collection, type=_Identified).id, safe='')}"
         made = [
             {"rel": "items", "type": _GEOJSON, "href": f"{own}/items"},
             {"rel": "parent", "type": "application/json", "href": f"{self._root}/"},
