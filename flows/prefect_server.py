@@ -31,6 +31,7 @@ _LOOK_SECONDS = 5
 _MOST_MISSED = 6
 """Looks, in whose time somebody's server may start again; not seconds, since this process may be stopped."""
 _MOST_LINES = 50
+_SAYING_SECONDS = 2
 
 _lost = threading.Event()
 
@@ -190,9 +191,10 @@ def server(
     address = f"http://127.0.0.1:{port}"
     said: deque[bytes] = deque(maxlen=_MOST_LINES)
     with child(command, Path.cwd(), output=subprocess.DEVNULL, errors=errors) as process:
-        if process.stderr:
-            threading.Thread(target=partial(said.extend, process.stderr), daemon=True).start()
+        reader = threading.Thread(target=partial(said.extend, process.stderr or ()), daemon=True)
+        reader.start()
         if not _answers(address, process):
+            reader.join(_SAYING_SECONDS)
             raise PrefectServerError(f"Prefect's server did not start at {address}: {_reason(said)}")
         yield address, process
 
@@ -209,7 +211,7 @@ def _answers(address: str, process: subprocess.Popen[bytes]) -> bool:
 
 
 def _reason(said: Iterable[bytes]) -> str:
-    """The last error that a server named, of all that it said."""
+    """The last error that a server named, or else its last words."""
     lines = [line.decode(errors="replace").strip() for line in list(said)]
-    named = [line for line in lines if "Error" in line.partition(" ")[0]]
+    named = [line for line in lines if "Error" in line.partition(" ")[0]] or [line for line in lines if line]
     return f"{named[-1]}." if named else "is the port free? What it said is above."

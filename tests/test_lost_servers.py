@@ -99,3 +99,12 @@ def test_a_prefect_server_that_was_never_there_is_told_with_what_to_do(provision
         "Connection refused): start it, or unset PREFECT_API_URL (prefect config unset PREFECT_API_URL) for the run to "
         "have one of its own.\n"
     )
+
+
+def test_a_prefect_server_that_cannot_start_is_told_with_its_reason(provisioned: Site, tmp_path: Path) -> None:
+    (tmp_path / "prefect.db").write_bytes(b"no database" * 1000)
+    home = {**QUIET, "PREFECT_HOME": str(tmp_path)}
+    with command_line(provisioned, Prefect(httpx.Client(), home), "harvest") as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert re.fullmatch(r"spatiobatch: Prefect's server did not start at http://\S+: .*file is not a database\.\n", err)
