@@ -62,7 +62,7 @@ class Manner:
     ids_comparison: Literal["compared", "true", "unknown"] = "compared"
     inclusive: bool = False
     ids: Literal["right", "other", "foreign", "alone", "ignored", "any-case"] = "right"
-    """How `ids` are answered: other items than those asked for, without heeding the rest of the search, or not at all."""
+    """How `ids` are heeded: with other items than those asked for, without the rest of the search, or not at all."""
     item: Literal["right", "other", "foreign"] = "right"
     stale: int = 0
     """How many calls old the answers to searches are."""
@@ -74,6 +74,15 @@ class Manner:
     """Items of the page before that a page reached by a token begins with."""
     chances: tuple[tuple[str, float], ...] = ()
     """How likely each of `LIES` and `FAULTS` is, per page."""
+
+    @property
+    def honest(self) -> bool:
+        """Whether a harvest can be complete: it differs from a GeoCatalog in what a client has to bear only."""
+        borne = replace(self, chances=(), cap=None, compressed=False, null_links=False)
+        borne = replace(borne, link=Manner.link, matched=Manner.matched, sorts_english=False, compares_english=False)
+        lies = {name for name, _ in self.chances} - set(HARMLESS)
+        agreed = self.sorts_english == self.compares_english
+        return borne == Manner() and agreed and not lies and self.link != "none" and self.matched in ("none", "right")
 
     @property
     def comparison(self) -> Comparison:
@@ -136,17 +145,24 @@ FAULTS = {
 }
 
 
+HARMLESS = ("ragged", "empty", "500", "504", "dropped", "html", "cut off")
+"""What costs calls only."""
+FAULTS_IN_A_ROW = 2
+
+
 class Catalog:
     """Items of one collection, beside another one that has items of the same ids, and how they are served."""
 
-    def __init__(self, bodies: Sequence[bytes], manner: Manner, adversary: Adversary, seed: int, most_calls: int) -> None:
+    def __init__(
+        self, bodies: Sequence[bytes], manner: Manner, adversary: Adversary, seed: int, most_calls: int
+    ) -> None:
         self.items = {item.id: item for item in map(item_from, bodies)}
         self.first = dict(self.items)
         self.versions = {name: {item.body} for name, item in self.items.items()}
         self.touched: set[str] = set()
         self.manner, self.adversary, self.seed, self.most_calls = manner, adversary, seed, most_calls
         self.origin = ""
-        self.calls = self.searches = 0
+        self.calls = self.searches = self.faults = 0
         self.left_out: set[str] = set()
         self.ended_early = False
         self.past: list[dict[str, Item]] = []
@@ -204,7 +220,9 @@ class Catalog:
         self.searches += 1
         dice = random.Random(f"{self.seed}/{self.searches}")  # noqa: S311  # it guards nothing
         lies = {name for name, chance in self.manner.chances if dice.random() < chance}
-        if fault := next((FAULTS[name] for name in sorted(lies) if name in FAULTS), None):
+        fault = next((FAULTS[name] for name in sorted(lies) if name in FAULTS), None)
+        self.faults = self.faults + 1 if fault else 0
+        if fault and self.faults <= FAULTS_IN_A_ROW:
             return fault
         limit = int(query.get("limit") or 10)
         if self.manner.largest_limit and limit > self.manner.largest_limit:
@@ -214,7 +232,7 @@ class Catalog:
         except (KeyError, UnsupportedFilterError) as error:
             return Answer(500, json.dumps({"error": {"code": "InternalServerError", "message": str(error)}}).encode())
         honest = replace(page, items=list(page.items))
-        for name in sorted(lies):
+        for name in sorted(lies & set(LIES)):
             LIES[name](self, page, dice)
         answer = self._rendered(page)
         self.adversary.after(self, honest)
@@ -279,7 +297,7 @@ class Catalog:
         if "id" not in [name for name, _ in keys]:
             keys.append(("id", True))
         for name, downwards in reversed(keys):
-            items = sorted(items, key=lambda item: self._rank(name, item), reverse=downwards)  # noqa: B023  # used at once
+            items = sorted(items, key=lambda item: self._rank(name, item), reverse=downwards)  # used at once
         return items
 
     def _rank(self, name: str, item: Item) -> tuple[bool, object]:

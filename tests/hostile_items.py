@@ -111,7 +111,7 @@ class Comparison:
     """Sort key of an id."""
     unit: int = 1
     """Microseconds that instants are cut to before they are compared."""
-    id_result: bool | None | str = "compared"
+    id_result: bool | str | None = "compared"
     """What every comparison of ids yields, other than equality: a catalog may have no such queryable."""
     inclusive: bool = False
     """Whether `<` and `>` are read as `<=` and `>=`."""

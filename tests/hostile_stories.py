@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from hostile_catalog import BEGAN, COLLECTION, FAULTS, LIES, Catalog, Manner, Page
-from hostile_items import Json, instant
+from hostile_catalog import BEGAN, COLLECTION, HARMLESS, Catalog, Manner, Page
+from hostile_items import Json
 
 YEAR_START = datetime.fromisoformat("2020-01-01T00:00:00Z")
 FAR_END = (
@@ -20,9 +20,22 @@ FAR_END = (
     "0044-03-15T12:00:00Z BC",
     "0001-01-01T00:00:00Z",
 )
-ODD_IDS = ("a/b", "..", ".", "%2F", "a%b", 'q"', "it's", "Köln", "ß", "日本", "a b", "a+b", "a?b", "a#b", "a\\b", "~", "_", "-")
+_MARKED = tuple(f"a{mark}b" for mark in " +?#/%\")
+ODD_IDS = ("..", ".", "%2F", 'q"', "it's", "Köln", "ß", "日本", "~", "_", "-", *_MARKED)
+    "a/b",
+    "..",
+    ".",
+    "%2F",
+    "a%b",
+    'q"',
+    "it's",
+    "Köln",
+    "ß",
+    "日本",
+    *(f"a{mark}b" for mark in " +?#\\"),
+    *"~_-",
+)
 LIES_TOLD = ("leaves out", "ends early", "forgets link", "repeats link", "goes back", "twice", "shuffles", "strangers")
-HARMLESS = ("ragged", "empty", "500", "504", "dropped", "html", "cut off")
 Dice = random.Random
 
 
@@ -127,9 +140,9 @@ class Edit:
         return self.page.rest[0].id if self.page.rest else self.last
 
     def dates(self, item_id: str) -> Json:
-        """The dates that an item has now."""
+        """The dates that an item has now; of one that is gone, a date far behind."""
         found = self.catalog.items.get(item_id)
-        held = (found.document.get("properties") or {}) if found else {}
+        held = (found.document.get("properties") or {}) if found else EARLIER
         return {name: value for name, value in held.items() if name.endswith("datetime")}
 
 
@@ -211,21 +224,13 @@ class Story:
 
     @property
     def honest(self) -> bool:
-        """Whether nothing in it excuses a harvest that is not complete."""
-        agreed = self.manner.sorts_english == self.manner.compares_english
-        lies = {name for name, _ in self.manner.chances} - {*HARMLESS, "429"}
-        cured = replace(
-            self.manner, chances=(), sorts_english=False, compares_english=False, cap=None, compressed=False
-        )
-        cured = replace(cured, link="token", null_links=False, matched="none", largest_limit=None, item="right")
-        plain = all(b'"collection": "c"' in line and b"NaN" not in line for line in self.bodies)
-        capped = self.manner.cap and (self.manner.ends_at_cap or self.manner.link == "none")
-        true_count = self.manner.matched in ("none", "right")
-        return agreed and not lies and cured == Manner() and plain and not capped and true_count and not self._disturbed
+        """Whether nothing in the catalog excuses a harvest that comes to no end."""
+        return self.manner.honest and all(b'"collection": "c"' in line and b"NaN" not in line for line in self.bodies)
 
     @property
-    def _disturbed(self) -> bool:
-        return bool(self.moves.chances) or bool(self.manner.largest_limit)
+    def calm(self) -> bool:
+        """Whether nothing excuses a harvest that is not complete."""
+        return self.honest and not self.moves.chances
 
     @property
     def page_size(self) -> int:
@@ -285,17 +290,19 @@ def story_of(seed: int) -> Story:
 
 
 def _bodies(dice: Dice) -> Iterator[bytes]:
-    count = dice.randint(10, 150)
+    count = min(dice.randint(10, 150), dice.randint(10, 150))
     odd_ids, unstamped, spelled = dice.random() < 0.4, dice.random() < 0.2, dice.random() < 0.1
     moments = dice.choice((_days, _few_instants, _milliseconds, _mixed))
-    ahead = dice.choice((0, 0, 0, 120))
+    ahead = dice.random() < 0.2
     foretold = dice.random() < 0.15
+    not_numbers = 0.05 if dice.random() < 0.05 else 0
     for name in _ids(dice, count, odd_ids):
-        stamp = BEGAN + timedelta(seconds=ahead - dice.randint(1, 90)) if ahead else BEGAN - timedelta(days=dice.random() * 90)
+        stamp = BEGAN + (timedelta(seconds=dice.randint(30, 120)) if ahead else -timedelta(days=dice.random() * 90))
         told = {"created": "2031-01-01T00:00:00Z", "updated": "2031-01-01T00:00:00Z"} if foretold else {}
         dates = _dates(dice, moments(dice))
         collection = dice.choice((COLLECTION, COLLECTION.upper())) if spelled else COLLECTION
-        yield body(name, dates, None if unstamped else stamp, collection, kind=dice.choice("ab"), **told)
+        line = body(name, dates, None if unstamped else stamp, collection, kind=dice.choice("ab"), **told)
+        yield line.replace(b'"kind"', b'"height": NaN, "kind"') if dice.random() < not_numbers else line
 
 
 def _ids(dice: Dice, count: int, odd: bool) -> list[str]:

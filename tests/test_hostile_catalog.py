@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import pytest
 import zstandard
@@ -41,10 +40,12 @@ class Harvested:
 
     @cached_property
     def receipt(self) -> Json:
+        """The receipt of a run that succeeded."""
         return dict(json.loads(self.receipts[0]))
 
     @cached_property
     def lines(self) -> list[bytes]:
+        """The archive's lines."""
         with zstandard.ZstdDecompressor().stream_reader(self.archives[0]) as reader:
             return reader.read().splitlines()
 
@@ -75,7 +76,9 @@ class Harvested:
             return "a traceback"
         if self.code not in VERDICTS | {0}:
             return f"exit code {self.code}"
-        if self.story.honest and not self.claimed:
+        if self.story.honest and self.code:
+            return "an honest catalog was not harvested"
+        if self.story.calm and not self.claimed:
             return "an honest catalog that does not change was not harvested completely"
         return "a receipt beside a failure" if self.code and self.receipts else None
 
@@ -96,7 +99,8 @@ class Harvested:
         rest = receipt["remainder"]
         reached = instant(rest["end"]) if rest else ends[1]
         seamless = not rest or instant(rest["start"]) == ends[1]
-        return None if ends[0] == ends[2] and reached == ends[3] and seamless else f"covers {receipt['start']} to {rest}"
+        covered = ends[0] == ends[2] and reached == ends[3] and seamless
+        return None if covered else f"covers {receipt['start']} to {receipt['end']}, and then {rest}"
 
     def _claim(self) -> str | None:
         if not self.claimed:
@@ -147,3 +151,17 @@ def report(tell: Tell, done: Harvested) -> str:
 def test_what_is_called_complete_holds_every_stable_item_once(tell: Tell, seed: int) -> None:
     done = tell(story_of(seed))
     assert done.problem() is None, report(tell, done)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(SECONDS + 600)
+def test_minutes_of_new_stories_hold_the_same(tell: Tell) -> None:
+    seed, end = random.randrange(10**9), time.monotonic() + SECONDS  # noqa: S311  # it guards nothing
+    ended = Counter[str]()
+    while time.monotonic() < end:
+        seed += 1
+        done = tell(story_of(seed))
+        assert done.problem() is None, report(tell, done)
+        ended["complete" if done.claimed else f"exit {done.code}"] += 1
+    print(f"\n  {dict(ended)}")
+    assert ended["complete"] > ended.total() / 3
