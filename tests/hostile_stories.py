@@ -20,21 +20,8 @@ FAR_END = (
     "0044-03-15T12:00:00Z BC",
     "0001-01-01T00:00:00Z",
 )
-_MARKED = tuple(f"a{mark}b" for mark in " +?#/%\")
+_MARKED = tuple(f"a{mark}b" for mark in " +?#/%\\")
 ODD_IDS = ("..", ".", "%2F", 'q"', "it's", "Köln", "ß", "日本", "~", "_", "-", *_MARKED)
-    "a/b",
-    "..",
-    ".",
-    "%2F",
-    "a%b",
-    'q"',
-    "it's",
-    "Köln",
-    "ß",
-    "日本",
-    *(f"a{mark}b" for mark in " +?#\\"),
-    *"~_-",
-)
 LIES_TOLD = ("leaves out", "ends early", "forgets link", "repeats link", "goes back", "twice", "shuffles", "strangers")
 Dice = random.Random
 
