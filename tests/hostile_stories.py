@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
@@ -219,6 +220,12 @@ class Story:
         """Whether nothing excuses a harvest that is not complete."""
         return self.honest and not self.moves.chances
 
+    def __str__(self) -> str:
+        """What differs from a small, quiet GeoCatalog."""
+        odd = {each.name: getattr(self.manner, each.name) for each in fields(Manner)}
+        odd = {name: value for name, value in odd.items() if value != getattr(Manner, name)}
+        return f"{len(self.bodies)} items; {odd}; {dict(self.moves.chances)}; {dict(self.shard)}"
+
     @property
     def page_size(self) -> int:
         """Items of the smallest full page."""
@@ -252,12 +259,12 @@ class Story:
                 yield replace(self, shard=tuple(other for other in self.shard if other != pair))
 
 
-def simplest(story: Story, fails: Callable[[Story], bool], tries: int = 150) -> Story:
-    """The simplest story found that still fails."""
+def simplest(story: Story, fails: Callable[[Story], bool], seconds: float = 8) -> Story:
+    """The simplest story found in that time that still fails."""
+    end = time.monotonic() + seconds
     while True:
         for simpler in story.simpler():
-            tries -= 1
-            if tries < 0:
+            if time.monotonic() > end:
                 return story
             if fails(simpler):
                 story = simpler
