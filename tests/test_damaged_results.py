@@ -3,6 +3,7 @@
 `HOSTILE_SEED=5` draws the damage; `pytest -m soak` tries each kind alone, at each moment.
 """
 
+import json
 import logging
 import os
 import random
