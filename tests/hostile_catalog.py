@@ -46,7 +46,9 @@ class Manner:
     lacks: tuple[str, ...] = ()
     """What it neither offers nor does: `sort`, `fields`, `filter`."""
     ignores: tuple[str, ...] = ()
-    """What it offers and does not do."""
+    """What it offers and does not do: as above, and `direction` of a sort, and `second key` of one."""
+    refuses: tuple[str, ...] = ()
+    """What it offers and answers with 400: members of a search."""
     link: Literal["token", "merge", "get", "none"] = "token"
     cap: int | None = None
     """Most items of a page, whatever the limit."""
@@ -225,8 +227,8 @@ class Catalog:
         if fault and self.faults <= FAULTS_IN_A_ROW:
             return fault
         limit = int(query.get("limit") or 10)
-        if self.manner.largest_limit and limit > self.manner.largest_limit:
-            return Answer(400, b'{"error": {"code": "BadRequest", "message": "limit is too large"}}')
+        if (self.manner.largest_limit and limit > self.manner.largest_limit) or set(self.manner.refuses) & set(query):
+            return Answer(400, b'{"error": {"code": "BadRequestError", "message": "Check the parameters."}}')
         try:
             page = self._page(query, limit, dice)
         except (KeyError, UnsupportedFilterError) as error:
@@ -292,7 +294,9 @@ class Catalog:
     def in_order(self, items: list[Item], query: Json) -> list[Item]:
         """Sorted as asked for; without `id` among the keys, ids come downwards, as in pgstac."""
         wanted = query.get("sortby") or [] if self.manner.does("sort") else []
-        keys = [(key["field"].removeprefix("properties."), key.get("direction") == "desc") for key in wanted]
+        wanted = wanted[: None if self.manner.does("second key") else 1]
+        heeded = self.manner.does("direction")
+        keys = [(key["field"].removeprefix("properties."), heeded and key.get("direction") == "desc") for key in wanted]
         keys = keys or [("datetime", True)]
         if "id" not in [name for name, _ in keys]:
             keys.append(("id", True))

@@ -33,7 +33,7 @@ def body(item_id: str, dates: Json, stamp: datetime | None, collection: str = CO
     document = {
         "id": item_id,
         "type": "Feature",
-        "links": [],
+        "links": None if item_id.endswith("7") else [],
         "assets": {},
         **written,
         "geometry": {"type": "Point", "coordinates": [1.5, 2]},
@@ -371,6 +371,8 @@ DISHONESTIES: tuple[Dishonesty, ...] = (
     *[_lie] * 6,
     lambda dice, manner: replace(manner, lacks=tuple(dice.sample(("sort", "fields", "filter"), dice.randint(1, 3)))),
     lambda dice, manner: replace(manner, ignores=(dice.choice(("sort", "fields", "filter")),)),
+    lambda dice, manner: replace(manner, ignores=(dice.choice(("direction", "second key")),)),
+    lambda dice, manner: replace(manner, refuses=(dice.choice(("sortby", "fields", "filter", "ids")),)),
     lambda _dice, manner: replace(manner, link="none"),
     lambda dice, manner: replace(manner, cap=dice.randint(2, 10), ends_at_cap=True),
     lambda dice, manner: replace(manner, largest_limit=dice.randint(1, 20)),

@@ -99,6 +99,8 @@ class Harvested:
         rest = receipt["remainder"]
         reached = instant(rest["end"]) if rest else ends[1]
         seamless = not rest or instant(rest["start"]) == ends[1]
+        if rest and instant(rest["start"]) == ends[2]:
+            return "a remainder that is the whole shard"
         covered = ends[0] == ends[2] and reached == ends[3] and seamless
         return None if covered else f"covers {receipt['start']} to {receipt['end']}, and then {rest}"
 
