@@ -15,7 +15,6 @@ it (401, 403); 5 the answer is none that a STAC catalog gives; 6 out of reach, o
 
 import email.utils
 import hashlib
-import io
 import itertools
 import json
 import logging
@@ -27,10 +26,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote, urldefrag, urlencode, urljoin, urlsplit
@@ -60,7 +60,9 @@ STORAGE_VERSION = {"x-ms-version": "2023-11-03"}
 TRANSIENT = {408, 429, 500, 502, 503, 504}
 THROTTLED = {429, 503}
 TOKEN_GONE = {400, 404, 410}
-ATTEMPTS, MALFORMED_ATTEMPTS, LOST_ATTEMPTS, TOKEN_ATTEMPTS = 10, 4, 3, 4
+REFUSED_LIMIT = {400, 413}
+"""A service that wants smaller pages answers so, among other reasons."""
+ATTEMPTS, MALFORMED_ATTEMPTS, LOST_ATTEMPTS, SLOW_ATTEMPTS, TOKEN_ATTEMPTS = 10, 4, 3, 2, 4
 PATIENCE_SECONDS = 900
 READ_SECONDS = float(os.environ.get("READ_TIMEOUT_SECONDS", "60"))
 CONNECT_AND_READ_SECONDS = (10, READ_SECONDS)
@@ -69,18 +71,31 @@ SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*")
 """Signature of a SAS and access token: services repeat what they were sent."""
 UNKNOWN_RATE = 1.0
 """Calls a second while the harvest's budget cannot be read."""
+RECEIPT_VERSION = "2.0"
 LISTED_AT_MOST = 1000
-SETTLED_AT_MOST = 2000
-"""Differences between the two passes that are looked into one by one; more are a fault that this does not mend."""
-TIED_AT_MOST = 20_000
+IDS_AT_ONCE = 100
+"""Ids in one search."""
+SAFE_LIMIT = 1000
+"""The largest page that the stack behind a GeoCatalog takes: above, pcstac answers 400."""
 RECOVERIES_WITHOUT_PROGRESS = 3
+IDLE_PAGES = 1000
+"""Pages in a row that bring nothing new."""
+PAGES_OF_ONE_SECOND = 5000
+"""Pages that bring items of one second, or without a date; time cannot cut them."""
+PAIRS_OF_A_PAGE, QUESTIONS = 100, 12
+"""Neighbours in a page that are looked at closely, and questions about them in one task: see `Doubts`."""
+SECOND = timedelta(seconds=1)
 PARTS, BLOCK = 16, 100
 """Files that ids are spread over, so that one is small; items that are compressed together, which fit a cache."""
 LATEST = datetime.max.replace(tzinfo=UTC)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 UNREADABLE, NO_GEOMETRY, BACKWARDS = "datetime is not RFC 3339", "no geometry", "start is not before end"
 REFORMATTED = "reformatted: it came on several lines"
-LOOKED_AT = ("datetime", "start_datetime", "end_datetime", "created", "updated", "_msft:ts")
+LISTED_FIELDS = {
+    "include": ["id", "collection", *(f"properties.{name}" for name in ("datetime", "start_datetime", "end_datetime"))],
+    "exclude": ["links"],
+}
+"""What a listing of ids asks for. The ancestor of the real service adds links unless they are excluded."""
 ADVICE = {
     401: "the token of the node identity is not accepted, not even a new one; check the scope",
     404: "it is not there; check the address",
@@ -101,14 +116,24 @@ class Failed(Exception):
 class Again(Exception):
     """One attempt failed in a way in which another may not."""
 
-    def __init__(self, problem: str, *, status: int = 0, seconds: float = 0, attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self, problem: str, *, status: int = 0, seconds: float = 0, attempts: int = ATTEMPTS, slow: bool = False
+    ) -> None:
         super().__init__(problem)
-        self.status, self.seconds, self.attempts = status, seconds, attempts
+        self.status, self.seconds, self.attempts, self.slow = status, seconds, attempts, slow or status == 504
         self.exit_code = UNEXPECTED if attempts == MALFORMED_ATTEMPTS else UNAVAILABLE
 
 
 class LostThread(Exception):
     """The service does not say what comes after a page, or says something impossible."""
+
+
+class Disagreement(Exception):
+    """The service compares dates or ids in another order than it sorts them."""
+
+
+class TooLarge(Exception):
+    """The service does not manage pages of this size."""
 
 
 class Shard(msgspec.Struct, frozen=True):
@@ -134,9 +159,6 @@ class Dates(msgspec.Struct, gc=False):
     datetime: Any = None
     start_datetime: Any = None
     end_datetime: Any = None
-    created: Any = None
-    updated: Any = None
-    stored: Any = msgspec.field(default=None, name="_msft:ts")
 
 
 class Item(msgspec.Struct, gc=False):
@@ -146,13 +168,29 @@ class Item(msgspec.Struct, gc=False):
     collection: str | None = None
     geometry: msgspec.Raw = NULL
     properties: Dates | None = None
+    stored: Any = msgspec.field(default=None, name="_msft:ts")
+    """When a GeoCatalog wrote it (a member of the item in all recordings)."""
 
 
 class Page(msgspec.Struct):
     """A page, its items as views of its bytes."""
 
-    features: list[msgspec.Raw]
+    features: Sequence[msgspec.Raw | bytes]
     links: list[Json] | None = None
+    matched: Any = msgspec.field(default=None, name="numberMatched")
+
+
+class Strict(Page):
+    """A page of which every item is JSON."""
+
+    features: list[msgspec.Raw]
+
+
+class Unreadable(NamedTuple):
+    """An item that is none, as far as one can tell which."""
+
+    id: str
+    problem: str
 
 
 class Entry(msgspec.Struct, gc=False):
@@ -165,6 +203,11 @@ class Entry(msgspec.Struct, gc=False):
     problem: str
 
     @property
+    def placed(self) -> bool:
+        """Whether one can tell where it stands in the order of time; undated ones stand at its end."""
+        return self.moment is not None or self.problem != UNREADABLE
+
+    @property
     def rank(self) -> datetime:
         """Its place in an ascending order; null comes last, as in PostgreSQL."""
         return self.moment or LATEST
@@ -173,15 +216,6 @@ class Entry(msgspec.Struct, gc=False):
     def key(self) -> bytes:
         """Enough of the digest to tell ids apart."""
         return self.digest[:16]
-
-    def changed(self) -> datetime | None:
-        """When the catalog last wrote it, as far as it says."""
-        dates = self.item.properties or Dates()
-        return max(filter(None, (instant(dates.updated), instant(dates.stored))), default=None)
-
-    def appeared(self) -> datetime | None:
-        """When it came into the catalog, as far as it says."""
-        return instant((self.item.properties or Dates()).created) or self.changed()
 
 
 class Interval(NamedTuple):
@@ -202,52 +236,130 @@ class Interval(NamedTuple):
 
     def owns(self, entry: Entry, filtered: bool) -> bool:
         """Whether an item belongs here. Where a date is unreadable, the service's own exact filter decides."""
-        if self.whole or (filtered and entry.problem == UNREADABLE):
+        if self.whole or (filtered and not entry.placed):
             return True
         if self.undated or entry.moment is None:
             return self.undated and entry.moment is None
         return (self.start is None or self.start <= entry.moment) and (self.end is None or entry.moment < self.end)
 
 
+ANYTIME = Interval(None, None)
+
+
 class Place(NamedTuple):
-    """Where a walk has come to: the moment, and the id to go on behind; without one, from the moment on."""
+    """Where a walk has come to: the moment, null for undated items, and the id."""
 
     moment: datetime | None
-    id: str | None = None
+    id: str
 
 
-ITEM, PAGE = msgspec.json.Decoder(Item), msgspec.json.Decoder(Page)
+ITEM, PAGE = msgspec.json.Decoder(Item), msgspec.json.Decoder(Strict)
+PLAIN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}|\.\d{6})?(?:Z|\+00:00)", re.ASCII)
+"""What Python reads as PostgreSQL does, and ten times faster."""
+MOMENT = re.compile(
+    r"(\d{4})-(\d\d?)-(\d\d?)(?:[Tt ](\d\d?):(\d\d?)(?::(\d\d?)(\.\d*)?)?(?: ?(?:[Zz]|([+-])(\d\d?)(?::?(\d\d))?))?)?",
+    re.ASCII,
+)
+MARK = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],]', re.DOTALL)
+"""What tells where the values of a JSON text begin and end; marks in strings do not count."""
+NAME = re.compile(rb'\s*"([^"\\]*)"\s*:\s*')
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def instant(text: object) -> datetime | None:
-    """The moment that a text names, in whole microseconds, rounded as PostgreSQL does."""
+    """The moment that PostgreSQL holds for a text, in whole microseconds; None outside of the years 1 to 9999.
+
+    As PostgreSQL does it, `:60` is the next minute, `24:00:00` the next day, what is finer is rounded half to even, and
+    no zone is 16 hours or more from UTC: https://www.postgresql.org/docs/current/datetime-input-rules.html.
+    """
     if not isinstance(text, str):
         return None
     try:
-        moment = datetime.fromisoformat(text.upper())
-        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        finer = re.search(r"\.\d{6}(\d+)", text) if len(text) > len("2020-01-01T00:00:00.000000Z") else None
-        return moment + timedelta(microseconds=round(float(f"0.{finer[1]}"))) if finer else moment
+        return datetime.fromisoformat(text) if PLAIN.fullmatch(text) else lenient(text)
+    except ValueError:
+        return lenient(text)
+
+
+def lenient(text: str) -> datetime | None:
+    """A moment that Python does not read as PostgreSQL does."""
+    found = MOMENT.fullmatch(text)
+    if not found:
+        return None
+    year, month, day, hour, minute, second, away, beside = (int(found[n] or 0) for n in (1, 2, 3, 4, 5, 6, 9, 10))
+    microsecond = round(float(f"0{found[7] or ''}") * 1_000_000)
+    clock = timedelta(hours=hour, minutes=minute, seconds=second, microseconds=microsecond)
+    if minute > 59 or second > 60 or clock > timedelta(days=1) or away > 15 or beside > 59:
+        return None
+    zone = timedelta(hours=away, minutes=beside)
+    try:
+        return datetime(year, month, day, tzinfo=UTC) + (clock + zone if found[8] == "-" else clock - zone)
     except (ValueError, OverflowError):
         return None
 
 
-def entries_of(raws: Iterable[msgspec.Raw | bytes]) -> list[Entry]:
-    """The items in some bytes."""
-    return [
-        Entry(raw, item, digest_of(item.id), *moment_of(item.properties or Dates()))
-        for raw in raws
-        for item in [item_of(raw)]
-    ]
+def entries_of(raws: Iterable[msgspec.Raw | bytes]) -> tuple[list[Entry], list[Unreadable]]:
+    """The items in some bytes, and those that are none."""
+    entries, unreadable = [], []
+    for raw in raws:
+        try:
+            item = ITEM.decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            unreadable.append(Unreadable(name_in(bytes(raw)), f"it is no item that can be read: {error}"))
+        else:
+            entries.append(Entry(raw, item, digest_of(item.id), *moment_of(item.properties or Dates())))
+    return entries, unreadable
 
 
-def item_of(raw: msgspec.Raw | bytes) -> Item:
-    """What is decoded of an item."""
+def page_in(content: bytes) -> Page:
+    """The page in an answer. Where an item of it is no JSON, the items are told apart by brackets and commas alone.
+
+    Raises:
+        msgspec.DecodeError: it is none, or cut short.
+    """
+    content = content.removeprefix(BYTE_ORDER_MARK)
     try:
-        return ITEM.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        start = one_line(bytes(raw)[:100].decode(errors="replace"))
-        raise Failed(UNEXPECTED, f"an item cannot be told apart from others: {error}. It begins {start}") from None
+        return PAGE.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        items = members(content).get(b"features")
+        if items is None:
+            raise
+        rest = msgspec.json.decode(content[: items[0]] + b"[]" + content[items[1] :], type=Page)
+        features = [content[low:high].strip() for low, high in parts(content, items[0])]
+        return Page(features, rest.links, rest.matched)
+
+
+def parts(content: bytes, start: int) -> Iterator[tuple[int, int]]:
+    """Where the elements of a list, or the members of an object, begin and end, whatever they are.
+
+    Raises:
+        msgspec.DecodeError: it does not end.
+    """
+    depth, begin = 0, start + 1
+    for mark in MARK.finditer(content, start):
+        depth += (mark[0] in b"{[") - (mark[0] in b"}]")
+        if depth == 0 or (depth == 1 and mark[0] == b","):
+            if content[begin : mark.start()].strip():
+                yield begin, mark.start()
+            begin = mark.end()
+        if depth == 0:
+            return
+    raise msgspec.DecodeError("it ends too early")
+
+
+def members(content: bytes) -> dict[bytes, tuple[int, int]]:
+    """The members of an object: their names, and where their values begin and end."""
+    start = len(content) - len(content.lstrip())
+    named = ((NAME.match(content, low, high), high) for low, high in parts(content, start))
+    return {name[1]: (name.end(), high) for name, high in named if name}
+
+
+def name_in(raw: bytes) -> str:
+    """The id of an item that cannot be read as a whole, or what it begins with."""
+    try:
+        low, high = members(raw)[b"id"]
+        return msgspec.json.decode(raw[low:high], type=str)
+    except (KeyError, msgspec.MsgspecError, UnicodeDecodeError):
+        return f"(no id that can be read; it begins {one_line(raw[:100].decode(errors='replace'))})"
 
 
 def digest_of(item_id: str) -> bytes:
@@ -255,15 +367,22 @@ def digest_of(item_id: str) -> bytes:
     return hashlib.sha256(item_id.encode()).digest()
 
 
+def date_of(dates: Dates) -> Any:
+    """The date that an item is owned and sorted by, by pgstac's rule: its start if start and end are both there."""
+    ranged = dates.start_datetime is not None and dates.end_datetime is not None
+    return dates.start_datetime if ranged else dates.datetime
+
+
 def moment_of(dates: Dates) -> tuple[datetime | None, str]:
-    """When an item is, by pgstac's rule: its start if start and end are both there, otherwise its datetime."""
-    if dates.start_datetime is None or dates.end_datetime is None:
-        moment = instant(dates.datetime)
-        return moment, UNREADABLE if moment is None and dates.datetime is not None else ""
-    start, end = instant(dates.start_datetime), instant(dates.end_datetime)
-    if start is None or end is None:
-        return None, UNREADABLE
-    return start, "" if start < end else BACKWARDS
+    """When an item is, and what is wrong with its dates."""
+    date = date_of(dates)
+    moment = instant(date)
+    if moment is None or date is not dates.start_datetime:
+        return moment, UNREADABLE if moment is None and date is not None else ""
+    end = instant(dates.end_datetime)
+    if end is None:
+        return moment, UNREADABLE
+    return moment, "" if moment < end else BACKWARDS
 
 
 def rfc3339(moment: datetime | None) -> str | None:
@@ -285,29 +404,34 @@ def joined(operator: Literal["and", "or"], parts: list[Json]) -> Json:
     return parts[0] if len(parts) == 1 else {"op": operator, "args": parts}
 
 
-def conditions(interval: Interval, place: Place | None, backwards: bool) -> list[Json]:
+def conditions(interval: Interval, place: Place | None, backwards: bool, undated: bool) -> list[Json]:
     """What is true of the items of an interval, from a place on."""
     parts = [UNDATED] if interval.undated else []
     if interval.start:
         parts.append(compare(">=", "datetime", interval.start))
     if interval.end:
         parts.append(compare("<", "datetime", interval.end))
-    return [*parts, beyond(place, interval.whole, backwards)] if place else parts
+    return parts + (beyond(place, backwards, undated) if place else [])
 
 
-def beyond(place: Place, whole: bool, backwards: bool) -> Json:
-    """What is true of the items that a walk has not come to; undated ones are last, backwards first."""
+def beyond(place: Place, backwards: bool, undated: bool) -> list[Json]:
+    """What is true of the items behind a place: undated ones are last, backwards first.
+
+    Args:
+        place: a moment and an id.
+        backwards: whether the order is descending.
+        undated: whether, ascending, the undated items are asked for, too. Without them a database can leave out what
+            lies before the moment as a whole, which pgstac's partitions depend on.
+    """
     onward = "<" if backwards else ">"
-    undated = place.moment is None
-    if place.id is None:
-        parts = [UNDATED if place.moment is None else compare(f"{onward}=", "datetime", place.moment)]
-    else:
-        tie = UNDATED if place.moment is None else compare("=", "datetime", place.moment)
-        parts = [joined("and", [tie, compare(onward, "id", place.id)])]
-        parts += [] if place.moment is None else [compare(onward, "datetime", place.moment)]
-    if whole and undated == backwards:
-        parts.append({"op": "not", "args": [UNDATED]} if backwards else UNDATED)
-    return joined("or", parts)
+    if place.moment is None:
+        tie = joined("and", [UNDATED, compare(onward, "id", place.id)])
+        return [joined("or", [tie, {"op": "not", "args": [UNDATED]}]) if backwards else tie]
+    tie = joined("and", [compare("=", "datetime", place.moment), compare(onward, "id", place.id)])
+    later = [tie, compare(onward, "datetime", place.moment)]
+    if undated and not backwards:
+        return [joined("or", [*later, UNDATED])]
+    return [compare(f"{onward}=", "datetime", place.moment), joined("or", later)]
 
 
 @dataclass(frozen=True)
@@ -323,6 +447,8 @@ class Call:
     accepted: tuple[int, ...] = (200,)
     continued: bool = False
     """Whether it goes on from a page, by what that page gave as its next link."""
+    limit: int = 0
+    """Items that it asks for, where it asks for a page."""
 
 
 class Identity:
@@ -384,7 +510,9 @@ class Service:
 
         Raises:
             LostThread: the call continues from a page, and the service does not know how any more.
+            TooLarge: pages of this size took too long, twice in a row.
         """
+        slow = 0
         for attempt in itertools.count(1):
             try:
                 return self.attempt(call, read)
@@ -392,6 +520,9 @@ class Service:
                 problem, wait = again, max(backoff(attempt), again.seconds)
             if call.continued and problem.status == 500 and attempt >= LOST_ATTEMPTS:
                 raise LostThread(str(problem))  # pgstac answers so when the item that its token names is gone
+            slow = slow + 1 if problem.slow else 0
+            if slow == SLOW_ATTEMPTS and call.limit > 1 and not call.continued:
+                raise TooLarge(str(problem))
             if attempt >= problem.attempts or time.monotonic() + wait > self.deadline:
                 break
             note(f"attempt {attempt} of {problem.attempts}, the next in {wait:.1f} s: {problem}")
@@ -429,7 +560,8 @@ class Service:
             )
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             problem = one_line(str(getattr(error.args[0], "reason", error)) if error.args else repr(error))
-            raise Again(problem, attempts=1 if "CERTIFICATE_VERIFY_FAILED" in problem else ATTEMPTS) from None
+            attempts = 1 if "CERTIFICATE_VERIFY_FAILED" in problem else ATTEMPTS
+            raise Again(problem, attempts=attempts, slow=isinstance(error, requests.ReadTimeout)) from None
         finally:
             if body:
                 body.close()
@@ -538,6 +670,7 @@ class Control(threading.Thread):
     def __init__(self, storage: Storage, budget: Budget, prefix: str, name: str) -> None:
         super().__init__(daemon=True)
         self.storage, self.budget = storage, budget
+        self.harvest_id = prefix.rsplit("/", 1)[-1]
         self.prefix, self.progress_blob = f"{prefix}/control", f"{prefix}/control/progress/{name}.json"
         self.etags: dict[str, str] = {}
         self.known = 0.0
@@ -590,8 +723,15 @@ class Catalog(Service):
     def __init__(self, tokens: Tokens, root: str, api_version: str, budget: Budget, wake: threading.Event) -> None:
         super().__init__(tokens)
         self.root, self.api_version, self.budget, self.wake = f"{root}/stac", api_version, budget, wake
+        self.lock = threading.Lock()
         self.calls = self.throttled = 0
         self.sorts = self.filters = self.picks_fields = True
+        self.refuted: set[str] = set()
+        self.questions = 0
+        self.disagreement = ""
+        """Where it compares in another order than it sorts, so that a walk has to go by its links."""
+        self.limit = sys.maxsize
+        """The largest page that it gives."""
         self.asked: datetime | None = None
         """When it was first asked, by its own clock."""
 
@@ -622,51 +762,77 @@ class Catalog(Service):
         self.sorts, self.picks_fields = "item-search#sort" in text, "item-search#fields" in text
         self.filters = "item-search#filter" in text and "cql2" in text
 
-    def simplify(self, shard: Shard, refused: Failed) -> None:
-        """Ask for less after a 400: conformance classes promise what a service does not always keep."""
-        if self.sorts:
-            self.sorts = False
-        elif self.filters and shard.filter is None:
-            self.filters = False
-        else:
-            raise refused
+    @property
+    def by_value(self) -> bool:
+        """Whether a page can be asked for by what lies before it, not by a link."""
+        return self.sorts and not self.disagreement
+
+    def halve(self, limit: int, reason: str) -> None:
+        """Ask for smaller pages from now on."""
+        self.limit = SAFE_LIMIT if limit > SAFE_LIMIT else max(1, limit // 2)
+        note(f"{reason}; pages of {self.limit} items from now on")
 
     def search(
-        self, shard: Shard, interval: Interval, place: Place | None, *, backwards: bool = False, ids_only: bool = False
+        self,
+        shard: Shard,
+        interval: Interval,
+        place: Place | None = None,
+        *,
+        backwards: bool = False,
+        undated: bool = False,
+        limit: int | None = None,
+        ids: Sequence[str] = (),
+        fields: Json | None = None,
     ) -> Call:
-        """The first page of an interval, from a place on."""
-        query: Json = {"collections": [shard.collection], "limit": shard.page_size, **UNSIGNED}
+        """The page of an interval from a place on; see `conditions`."""
+        limit = min(limit or shard.page_size, self.limit)
+        query: Json = {"collections": [shard.collection], "limit": limit, **UNSIGNED}
+        query |= {"ids": ids} if ids else {}
+        query |= {"fields": fields} if fields else {}
         if shard.bbox:
             query["bbox"] = shard.bbox
         if self.sorts:
             query["sortby"] = [
                 {"field": name, "direction": "desc" if backwards else "asc"} for name in ("datetime", "id")
             ]
-        if ids_only:
-            query["fields"] = {"include": ["id", "collection", *(f"properties.{name}" for name in LOOKED_AT)]}
         if self.filters:
-            if parts := conditions(interval, place, backwards) + ([shard.filter] if shard.filter else []):
-                query |= {"filter": joined("and", parts), "filter-lang": "cql2-json"}
+            parts = conditions(interval, place, backwards, undated) + ([shard.filter] if shard.filter else [])
+            query |= {"filter": joined("and", parts), "filter-lang": "cql2-json"} if parts else {}
         elif shard.filter:
             raise Failed(UNEXPECTED, f"the STAC API at {self.root} does not filter by CQL2, but a filter was asked for")
         elif (moments := closed_interval(interval, place, backwards)) != "../..":
             query["datetime"] = moments
-        return Call("POST", self.url("/search"), msgspec.json.encode(query), headers=JSON_BODY)
+        return Call("POST", self.url("/search"), msgspec.json.encode(query), headers=JSON_BODY, limit=limit)
 
     def page(self, call: Call) -> Page:
-        """The page that a call asks for."""
-        return self.ask(call, lambda answer: PAGE.decode(answer.content))
+        """The page that a call asks for; one call at a time, whichever thread asks."""
+        with self.lock:
+            return self.ask(call, lambda answer: page_in(answer.content))
 
-    def item(self, shard: Shard, item_id: str) -> Entry | None:
-        """One item as the catalog has it now."""
-        path = f"/collections/{quote(shard.collection, safe='')}/items/{quote(item_id, safe='')}"
-        body = self.ask(
-            Call("GET", self.url(path), accepted=(200, 404)),
-            lambda answer: (
-                answer.content.strip() if answer.status_code == 200 and ITEM.decode(answer.content) else None
-            ),
-        )
-        return None if body is None else entries_of([body])[0]
+    def accepts(self, call: Call) -> bool:
+        """Whether it answers a call with a page, instead of refusing it."""
+        try:
+            self.page(call)
+        except Failed as failed:
+            if failed.status not in REFUSED_LIMIT:
+                raise
+            return False
+        return True
+
+    def find(self, shard: Shard, ids: Sequence[str], place: Place | None = None, fields: Json | None = None) -> "Found":
+        """The items of up to `IDS_AT_ONCE` ids as they are now, by the query's conditions and beyond a place."""
+        found = Found()
+        call = self.search(shard, ANYTIME, place, undated=True, limit=len(ids), ids=ids, fields=fields) if ids else None
+        while call and found.answers and found.pages < IDS_AT_ONCE:
+            page = self.page(call)
+            found.add(shard, ids, page)
+            call = self.following(call, page)
+        return found
+
+    def counted(self, shard: Shard, interval: Interval) -> int:
+        """How many items the catalog says that there are; 0 where it says nothing."""
+        matched = self.page(self.search(shard, interval, limit=1)).matched
+        return matched if isinstance(matched, int) else 0
 
     def following(self, call: Call, page: Page) -> Call | None:
         """The call for the next page, if there is one."""
@@ -683,11 +849,12 @@ class Catalog(Service):
             raise Failed(UNEXPECTED, f"the next link of {call.url} leads to another server, {url}; it is not followed")
         url = with_parameters(url, {"api-version": self.api_version, **UNSIGNED})
         if str(link.get("method", "GET")).upper() != "POST":
-            return Call("GET", url, continued=True)
+            return Call("GET", url, continued=True, limit=call.limit)
         sent, body = msgspec.json.decode(call.body or b"{}"), link.get("body") or {}
         # A body that lacks the collections would search everything, so it can only be meant to be merged.
         merged = {**sent, **body} if link.get("merge") or "collections" not in body else body
-        return Call("POST", url, msgspec.json.encode(merged | UNSIGNED), headers=JSON_BODY, continued=True)
+        body = msgspec.json.encode(merged | UNSIGNED)
+        return Call("POST", url, body, headers=JSON_BODY, continued=True, limit=call.limit)
 
 
 def closed_interval(interval: Interval, place: Place | None, backwards: bool) -> str:
@@ -710,152 +877,407 @@ def origin(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc.lower().removesuffix({"https": ":443", "http": ":80"}.get(parts.scheme, ":"))
 
 
-class Walk:
-    """Pages through an interval in one direction, each item once as far as the service allows.
+class Ahead:
+    """Downloads the page that is needed next while the last one is worked on."""
 
-    The next page is downloaded while this one is worked on. Where the service loses the thread, the walk asks again
-    from the last moment on; where it sorts nothing, from the beginning (`starts` tells). When no next link is left, one
-    more call looks behind the last item.
+    def __init__(self, catalog: Catalog, pool: ThreadPoolExecutor) -> None:
+        self.catalog, self.pool = catalog, pool
+        self.begun: tuple[bytes, Future[Page]] | None = None
+
+    def begin(self, call: Call) -> Future[Page]:
+        """Start a download, unless it has begun."""
+        name = fingerprint(call)
+        if self.begun is None or self.begun[0] != name:
+            self.begun = name, self.pool.submit(self.catalog.page, call)
+        return self.begun[1]
+
+    def page(self, call: Call) -> Page:
+        """The page that a call asks for."""
+        download, self.begun = self.begin(call), None
+        return download.result()
+
+
+class Found:
+    """What a search by ids brought."""
+
+    def __init__(self) -> None:
+        self.pages = 0
+        self.entries: dict[bytes, Entry] = {}
+        self.unreadable: dict[str, str] = {}
+        self.answers = True
+        """Whether only what was asked for came, so that what did not come can be said to be absent."""
+
+    def add(self, shard: Shard, ids: Iterable[str], page: Page) -> None:
+        """Take the items of a page that were asked for."""
+        self.pages += 1
+        entries, unreadable = entries_of(page.features)
+        self.unreadable.update(unreadable)
+        for entry in entries:
+            if entry.item.id in ids and entry.item.collection in (shard.collection, None):
+                self.entries[entry.key] = entry
+            else:
+                self.answers = False
+
+
+class Walk:
+    """Pages through an interval in one direction, so that every item comes that stands still meanwhile.
+
+    It goes on from a value: the next page is what lies beyond the last date and id. A link's token names an item to a
+    GeoCatalog, which looks its date up when the next page is asked for, so that an edit of that item skips others.
+    Where the service does not filter, the walk goes on from the last date by the `datetime` parameter; where it does
+    not sort, or compares in another order than it sorts (see `Order`), by links, and nothing is proven.
+
+    The next page is downloaded while this one is worked on. Behind the end the walk looks again: where the service has
+    given links, only a link or a full page leads on from there, otherwise whatever is new.
     """
 
     def __init__(
         self, catalog: Catalog, shard: Shard, interval: Interval, *, backwards: bool = False, ids_only: bool = False
     ) -> None:
         self.catalog, self.shard, self.interval = catalog, shard, interval
-        self.backwards, self.ids_only = backwards, ids_only
-        self.pages = self.starts = self.fresh = 0
-        self.in_order, self.more = True, False
+        self.backwards = backwards
+        self.fields = LISTED_FIELDS if ids_only else None
+        self.pages = self.starts = self.idle = self.recoveries = self.pages_of_second = 0
+        self.linked = self.more = False
+        self.matched: Any = None
+        """What the service says how many items there are, if it says so."""
+        self.unreadable: dict[str, str] = {}
+        self.foreign: dict[str, str] = {}
+        """Items that name another collection, and which."""
+        self.problem = ""
+        """Why the walk ended before its end."""
+        self.opposite: Entry | None = None
+        """Of a walk backwards, the last item of the one forwards."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Be at the beginning."""
         self.place: Place | None = None
+        self.last: Entry | None = None
+        self.looking = self.moved = False
+        self.chain: Call | None = None
+        """The call whose page, and those behind its links, are being read."""
         self.tied: set[bytes] = set()
-        self.overlap: datetime | None = None
+        self.odd: set[bytes] = set()
         self.asked: set[bytes] = set()
         self.seen: set[bytes] = set()
-        self.fresh_at_recovery, self.stuck = -1, 0
-        self.went_back_at: Place | None = None
 
     def __iter__(self) -> Iterator[list[Entry]]:
-        """The pages' items, empty pages included."""
-        call: Call | None = self.search(None)
-        with ThreadPoolExecutor(1) as ahead:
+        """The items of each page that are new, empty pages included; `starts` tells that all of them come again."""
+        call: Call | None = self.search()
+        with ThreadPoolExecutor(1) as pool:
+            ahead = Ahead(self.catalog, pool)
             while call:
-                fresh = self.fresh
+                self.chain = self.chain if call.continued else call
                 try:
-                    for page in self.follow(call, ahead):
-                        yield self.accept(page)
-                except LostThread as lost:
-                    call = self.recover(str(lost))
-                except Failed as failed:
-                    if failed.status != 400 or self.pages or self.ids_only:
-                        raise
-                    self.catalog.simplify(self.shard, failed)
-                    call = self.search(None)
-                else:
-                    call = self.probe() if self.fresh > fresh else None
+                    page = ahead.page(call)
+                    self.pages += 1
+                    self.hasten(ahead, call, page)
+                    fresh = self.accept(call, page)
+                except (Disagreement, LostThread, TooLarge, Failed) as problem:
+                    call = self.go_on(call, problem)
+                    continue
+                call = self.onward(call, page, fresh)
+                if call and self.hurried:
+                    ahead.begin(call)
+                yield fresh
 
-    def search(self, place: Place | None) -> Call:
-        """The call for the page from a place on, or for the first one."""
-        return self.catalog.search(self.shard, self.interval, place, backwards=self.backwards, ids_only=self.ids_only)
+    @property
+    def hurried(self) -> bool:
+        """Whether the next page is most likely needed: at the quota, this one is most likely the last."""
+        return bool(self.fields) or self.pages != self.shard.page_quota
 
-    def follow(self, call: Call, ahead: ThreadPoolExecutor) -> Iterator[Page]:
-        """Pages, by their next links."""
-        following: Call | None = call
-        self.asked.add(fingerprint(call))
-        download = ahead.submit(self.catalog.page, call)
-        while following:
-            page = download.result()
-            following = self.catalog.following(following, page)
-            self.more = following is not None
-            self.pages += 1
-            circle = following is not None and fingerprint(following) in self.asked
-            if following and not circle:
-                self.asked.add(fingerprint(following))
-                # The last page of the quota is most likely the last one that is needed.
-                hasty = self.ids_only or self.pages != self.shard.page_quota
-                download = ahead.submit(self.catalog.page, following) if hasty else download
-            yield page
-            if circle:
-                raise LostThread("a next link came before")
-            if following and not hasty:
-                download = ahead.submit(self.catalog.page, following)
+    def search(self, *, undated: bool = False) -> Call:
+        """The call for the page from the place on, or for the first one."""
+        return self.search_from(self.place, undated)
 
-    def accept(self, page: Page) -> list[Entry]:
-        """The items of a page that are new, after a check that it lies where it should."""
-        expected = (self.shard.collection, None)
-        entries = [entry for entry in entries_of(page.features) if entry.item.collection in expected]
-        if not entries:
-            return []
-        content = hashlib.sha256(b"".join(entry.digest for entry in entries)).digest()
-        if content in self.seen:
-            raise LostThread("a page came before")
-        self.seen.add(content)
-        placed = [entry for entry in entries if entry.problem != UNREADABLE]
+    def search_from(self, place: Place | None, undated: bool = False) -> Call:
+        """The call for the page from a place on."""
+        return self.catalog.search(
+            self.shard, self.interval, place, backwards=self.backwards, undated=undated, fields=self.fields
+        )
+
+    def hasten(self, ahead: Ahead, call: Call, page: Page) -> None:
+        """Begin to download what most likely follows, before this page is looked through."""
+        if self.catalog.by_value and self.catalog.filters and self.hurried and leads(call, page):
+            for entry in entries_of(page.features[-1:])[0]:
+                if entry.placed:
+                    ahead.begin(self.search_from(Place(entry.moment, entry.item.id)))
+
+    def accept(self, call: Call, page: Page) -> list[Entry]:
+        """The items of a page that are new, after a check of their order.
+
+        Raises:
+            Disagreement: the service compares in another order than it sorts.
+            LostThread: a link led to a page that came before.
+        """
+        if self.matched is None:
+            self.matched = page.matched
+        entries, unreadable = entries_of(page.features)
+        self.unreadable.update(unreadable)
+        own = [entry for entry in entries if entry.item.collection in (self.shard.collection, None)]
+        if len(own) < len(entries):
+            self.foreign |= {e.item.id: str(e.item.collection) for e in entries if e not in own}
+        if not self.catalog.by_value:
+            self.check_circle(own)
+            return own
+        fresh = [entry for entry in own if self.is_new(entry)]
+        placed = [entry for entry in fresh if entry.placed]
         self.check_order(placed)
-        if self.overlap is not None:
-            entries = [entry for entry in entries if entry.rank != self.overlap or entry.key not in self.tied]
+        self.odd.update(entry.key for entry in fresh if not entry.placed)
+        self.moved = bool(placed)
         if placed:
             self.advance(placed)
-        self.fresh += len(entries)
-        return entries
+        return fresh
+
+    def is_new(self, entry: Entry) -> bool:
+        """Whether it has not come yet, of the items that a page from the place on may bring again."""
+        if entry.key in self.odd:
+            return False
+        if self.catalog.filters or not self.place or not entry.placed:
+            return True
+        here, there = second(self.place.moment or LATEST), second(entry.rank)
+        return entry.key not in self.tied if here == there else (there < here) == self.backwards
+
+    def check_circle(self, entries: list[Entry]) -> None:
+        """Note that a page came by a link."""
+        content = hashlib.sha256(b"".join(entry.digest for entry in entries)).digest()
+        if entries and content in self.seen:
+            raise LostThread("a page came before")
+        self.seen.add(content)
 
     def check_order(self, entries: list[Entry]) -> None:
-        """Note whether the service sorts, and stop at a page that goes back once."""
-        ranks = [entry.moment or LATEST for entry in entries]
-        self.in_order = self.in_order and self.catalog.sorts and self.ordered(ranks)
-        if not self.in_order or not self.place or self.ordered([self.place.moment or LATEST, *ranks[:1]]):
-            return
-        if self.went_back_at != self.place:
-            self.went_back_at = self.place
-            raise LostThread("a page goes back behind the one before")
-        self.in_order = False
-
-    def ordered(self, ranks: list[datetime]) -> bool:
-        """Whether they are in the order of this walk."""
-        return ranks == sorted(ranks, reverse=self.backwards)
+        """Look for items that tell in which order the service compares, and ask it."""
+        chain = [self.last, *entries] if self.last else entries
+        pairs: Iterable[tuple[Entry, Entry]] = pairwise(reversed(chain) if self.backwards else chain)
+        if self.opposite and not self.last:
+            pairs = itertools.chain(((self.opposite, first) for first in entries[:1]), pairs)
+        doubts = Doubts(self.catalog, self.shard)
+        for before, after in pairs:
+            if after.rank - before.rank < SECOND and before.key != after.key:
+                doubts.consider(before, after)
 
     def advance(self, entries: list[Entry]) -> None:
         """Remember where the walk is, and what it saw there."""
         last = entries[-1]
-        if self.place is None or (self.place.moment or LATEST) != last.rank:
-            self.tied, self.overlap = set(), None
-        self.place = Place(last.moment, last.item.id)
-        tied = itertools.takewhile(lambda entry: entry.rank == last.rank, reversed(entries))
-        self.tied.update(entry.key for entry in itertools.islice(tied, max(0, TIED_AT_MOST - len(self.tied))))
+        here = second(last.rank)
+        same = self.place is not None and second(self.place.moment or LATEST) == here
+        self.pages_of_second = self.pages_of_second + 1 if same else 0
+        if not self.catalog.filters:
+            self.tied = {*(self.tied if same else ()), *(e.key for e in entries if second(e.rank) == here)}
+        self.place, self.last = Place(last.moment, last.item.id), last
 
-    def recover(self, reason: str) -> Call:
-        """The call to go on with when the thread is lost.
+    def onward(self, call: Call, page: Page, fresh: list[Entry]) -> Call | None:
+        """The call for what follows a page; None at the end."""
+        link = self.catalog.following(call, page)
+        self.linked = self.linked or link is not None
+        self.idle = 0 if fresh else self.idle + 1
+        self.recoveries = 0 if fresh else self.recoveries
+        self.problem = self.endless()
+        if self.problem:
+            self.more = False
+            return None
+        if not self.catalog.by_value:
+            self.more = link is not None
+            return self.by_link(link)
+        return self.by_value(call, page, link, fresh)
+
+    def by_value(self, call: Call, page: Page, link: Call | None, fresh: list[Entry]) -> Call | None:
+        """The call for what lies beyond the place, or behind the end."""
+        looking, self.looking = self.looking, False
+        self.more = leads(call, page) or (looking and bool(fresh) and not self.linked)
+        if self.more and self.moved:
+            return self.search() if leads(call, page) else self.look()
+        if link:
+            return self.by_link(link)
+        if self.more and not self.linked:
+            self.problem = f"a page of {len(page.features)} items has no date to go on from, and no next link"
+        elif self.place and not looking and (self.moved or not self.asked_for_all):
+            return self.look()
+        return None
+
+    def look(self) -> Call:
+        """The call that finds what lies behind the last item."""
+        self.looking = True
+        return self.search(undated=True)
+
+    @property
+    def asked_for_all(self) -> bool:
+        """Whether the pages that were just read were to hold everything beyond the place."""
+        return self.chain is not None and fingerprint(self.chain) == fingerprint(self.search(undated=True))
+
+    def by_link(self, link: Call | None) -> Call | None:
+        """The call for the page that a link leads to, each link once."""
+        if link is None:
+            return None
+        name = fingerprint(link)
+        if name in self.asked:
+            return self.go_on(link, LostThread("a next link came before"))
+        self.asked.add(name)
+        return link
+
+    def endless(self) -> str:
+        """Why it makes no sense to go on; empty if it does."""
+        if self.idle >= IDLE_PAGES:
+            return f"{IDLE_PAGES} pages in a row brought nothing new"
+        if self.pages_of_second >= PAGES_OF_ONE_SECOND:
+            return f"{PAGES_OF_ONE_SECOND} pages hold items of one second, or without a date"
+        return ""
+
+    def go_on(self, call: Call, problem: Exception) -> Call:
+        """The call to go on with after a problem.
 
         Raises:
-            Failed: nothing new has come since several such calls.
+            Failed: there is none.
         """
-        self.stuck = self.stuck + 1 if self.fresh == self.fresh_at_recovery else 0
-        self.fresh_at_recovery = self.fresh
-        if self.stuck >= RECOVERIES_WITHOUT_PROGRESS:
+        match problem:
+            case Disagreement() if not self.recoveries:  # a page that goes back once is a slip
+                return self.recover(str(problem))
+            case Disagreement():
+                self.catalog.disagreement = str(problem)
+                return self.start_over(str(problem))
+            case TooLarge():
+                self.catalog.halve(call.limit, str(problem))
+                return self.search()
+            case LostThread():
+                return self.recover(str(problem))
+            case Failed(status=status) if status in REFUSED_LIMIT and not call.continued:
+                return self.simplify(call, problem)
+        raise problem
+
+    def recover(self, reason: str) -> Call:
+        """The call to go on with when a link leads nowhere."""
+        self.recoveries += 1
+        if self.recoveries > RECOVERIES_WITHOUT_PROGRESS:
             raise Failed(UNEXPECTED, f"the pages of {self.shard.collection} lead nowhere, again and again: {reason}")
-        if self.in_order and self.place:
-            note(f"{reason}; asking again from {rfc3339(self.place.moment) or 'the undated items'} on")
-            return self.from_here(Place(self.place.moment))
+        if not self.catalog.by_value:
+            return self.start_over(reason)
+        note(f"{reason}; asking again from {self.place} on")
+        self.asked.clear()
+        return self.search()
+
+    def start_over(self, reason: str) -> Call:
+        """The first call, once more."""
         note(f"{reason}; starting over")
-        self.starts += 1
-        self.fresh_at_recovery = -1
-        if self.starts >= RECOVERIES_WITHOUT_PROGRESS:
+        self.starts += self.pages > 0
+        if self.starts > RECOVERIES_WITHOUT_PROGRESS:
             raise Failed(UNEXPECTED, f"{self.shard.collection} was started {self.starts} times in vain: {reason}")
-        self.place, self.tied, self.overlap = None, set(), None
-        self.seen.clear()
-        self.asked.clear()
-        return self.search(None)
+        self.forget()
+        return self.search()
 
-    def probe(self) -> Call | None:
-        """The call that finds what lies behind the last item, if one can tell."""
-        if not self.in_order or not self.place or not (self.catalog.filters or self.place.moment):
-            return None
-        return self.from_here(self.place if self.catalog.filters else Place(self.place.moment))
+    def simplify(self, call: Call, refused: Failed) -> Call:
+        """Ask for less after a 400: it does not say what was refused, so each is tried without the others."""
+        if call.limit > 1 and self.catalog.accepts(self.smallest()):
+            self.catalog.halve(call.limit, str(refused))
+            return self.search()
+        if not self.fields:
+            for dropped in (("sorts",), ("filters",), ("sorts", "filters")):
+                if "filters" in dropped and self.shard.filter is not None:
+                    continue
+                vars(self.catalog).update(dict.fromkeys(dropped, False))
+                if self.catalog.accepts(self.smallest()):
+                    return self.start_over(str(refused))
+                vars(self.catalog).update(dict.fromkeys(dropped, True))
+        raise refused
 
-    def from_here(self, place: Place) -> Call:
-        """Go on from a place; items of its moment that came already are passed over."""
-        self.overlap = place.moment or LATEST
-        self.seen.clear()
-        self.asked.clear()
-        return self.search(place)
+    def smallest(self) -> Call:
+        """The call for one item from the place on."""
+        return self.catalog.search(
+            self.shard, self.interval, self.place, backwards=self.backwards, limit=1, fields=self.fields
+        )
+
+
+def leads(call: Call, page: Page) -> bool:
+    """Whether a page says that another follows: by a link, or since it is full."""
+    return len(page.features) >= call.limit or any(link.get("rel") == "next" for link in page.links or [])
+
+
+def second(moment: datetime) -> datetime:
+    """The whole second that a moment is in."""
+    return moment.replace(microsecond=0)
+
+
+SECONDS = "seconds"
+"""The order of dates in which shards are cut: a service that sorts otherwise cannot be walked by value."""
+
+
+class Order(NamedTuple):
+    """An order in which a service might compare. A pair that it sorts otherwise tells whether it does."""
+
+    name: str
+    of_ids: bool
+    """Whether it orders items of one date, by their ids, or items of different dates."""
+    key: Callable[[Entry], Any]
+
+
+ORDERS = (
+    Order("dates", False, lambda entry: entry.rank),
+    Order(SECONDS, False, lambda entry: second(entry.rank)),
+    Order(
+        "dates cut to milliseconds, then ids", False, lambda e: (e.rank.isoformat(timespec="milliseconds"), e.item.id)
+    ),
+    Order("dates cut to seconds, then ids", False, lambda entry: (second(entry.rank), entry.item.id)),
+    Order("dates as text", False, lambda entry: str(date_of(entry.item.properties or Dates()))),
+    Order("ids", True, lambda entry: entry.item.id),
+    Order("ids without case", True, lambda entry: (entry.item.id.casefold(), entry.item.id)),
+    Order("letters and digits of ids", True, lambda e: (re.sub(r"[\W_]", "", e.item.id).casefold(), e.item.id)),
+)
+
+
+class Doubts:
+    """Asks a service whether it compares as it sorts, by pairs that it sorts otherwise than it might compare.
+
+    Where it cuts dates to seconds to compare but not to sort, for instance, a page would begin behind items that never
+    came. One pair that it compares as it sorts refutes all orders which have that pair the other way round.
+    """
+
+    def __init__(self, catalog: Catalog, shard: Shard) -> None:
+        self.catalog, self.shard = catalog, shard
+        self.considered = 0
+
+    def consider(self, before: Entry, after: Entry) -> None:
+        """Take note of two items, in the service's ascending order.
+
+        Raises:
+            Disagreement: it compares them otherwise.
+        """
+        self.considered += 1
+        if self.considered > PAIRS_OF_A_PAGE and before.rank <= after.rank:
+            return
+        doubted = {
+            order.name
+            for order in ORDERS
+            if order.of_ids == (before.rank == after.rank)
+            and order.name not in self.catalog.refuted
+            and order.key(before) > order.key(after)
+        }
+        if not doubted:
+            return
+        agreed = self.agrees(before, after)
+        if agreed is False or (agreed and SECONDS in doubted):
+            raise Disagreement(
+                f"the service does not compare {' or '.join(sorted(doubted))} in the order in which it sorts: "
+                f"{before.item.id} comes before {after.item.id}"
+            )
+        if agreed:
+            self.catalog.refuted |= doubted
+
+    def agrees(self, before: Entry, after: Entry) -> bool | None:
+        """Whether the service takes the second of two items for the later one; None where they changed meanwhile."""
+        if not self.catalog.filters:
+            return second(before.rank) <= second(after.rank)
+        ids = (before.item.id, after.item.id)
+        for _ in range(2):
+            if self.catalog.questions >= QUESTIONS:
+                return None
+            self.catalog.questions += 1
+            place = Place(before.moment, before.item.id)
+            if set(self.catalog.find(self.shard, ids, place, LISTED_FIELDS).entries) == {after.key}:
+                return True
+            now = self.catalog.find(self.shard, ids, fields=LISTED_FIELDS).entries
+            if any(entry.key not in now or now[entry.key].moment != entry.moment for entry in (before, after)):
+                return None
+        return False
 
 
 def fingerprint(call: Call) -> bytes:
@@ -904,6 +1326,18 @@ class Ids:
             file.close()
 
 
+def lines_in(file: Path) -> Iterator[bytes]:
+    """The lines of a zstd frame that need not be finished.
+
+    A `stream_reader` keeps back what it made of the last input until the frame ends; a `decompressobj` does not.
+    """
+    frame, rest = zstandard.ZstdDecompressor().decompressobj(), b""
+    with file.open("rb") as packed:
+        while block := packed.read(1 << 16):
+            *lines, rest = (rest + frame.decompress(block)).split(b"\n")
+            yield from lines
+
+
 class Archive:
     """The items as they came, one a line, in one zstd frame; and what the receipt says of them."""
 
@@ -911,8 +1345,9 @@ class Archive:
         self.folder = Path(tempfile.mkdtemp(dir=folder))
         self.file = self.folder / "items.ndjson.zst.part"
         self.ids = Ids(self.folder / "ids")
+        self.target = self.file.open("wb")
         # Items are so alike that higher levels take longer and save little.
-        self.zstd = zstandard.ZstdCompressor(level=1).stream_writer(self.file.open("wb"))
+        self.zstd = zstandard.ZstdCompressor(level=1).stream_writer(self.target)
         self.count = self.hash = self.dirty_count = 0
         self.first: datetime | None = None
         self.last: datetime | None = None
@@ -953,21 +1388,30 @@ class Archive:
         return line
 
     def entries(self) -> Iterator[Entry]:
-        """Read back what was written so far."""
+        """Read back what was written so far.
+
+        Raises:
+            Failed: not every item came back.
+        """
         self.zstd.flush(zstandard.FLUSH_BLOCK)
-        with self.file.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as reader:
-            for line in io.BufferedReader(reader):
-                yield from entries_of([line[:-1]])
+        self.target.flush()
+        count = 0
+        for line in lines_in(self.file):
+            entries, _ = entries_of([line])
+            count += len(entries)
+            yield from entries
+        if count != self.count:
+            raise Failed(UNEXPECTED, f"{count} of {self.count} items could be read back from this node's disk")
 
     def newest_only(self) -> "Archive":
-        """The archive with each id once: the version that the catalog changed last, or else that came last."""
+        """The archive with each id once: the version that the catalog wrote last, or else that came last."""
         repeated = self.ids.repeated()
         if not repeated:
             return self
         newest: dict[bytes, tuple[datetime, int]] = {}
         for number, entry in enumerate(self.entries()):
             if entry.key in repeated:
-                version = entry.changed() or EARLIEST, number
+                version = instant(entry.item.stored) or EARLIEST, number
                 newest[entry.key] = max(version, newest.get(entry.key, version))
         clean = Archive(self.folder.parent)
         kept = (e for n, e in enumerate(self.entries()) if e.key not in repeated or newest[e.key][1] == n)
@@ -975,28 +1419,48 @@ class Archive:
         self.close()
         return clean
 
-    def names(self, keys: set[bytes]) -> dict[bytes, str]:
-        """The ids behind some digests."""
-        return {entry.key: entry.item.id for entry in self.entries() if entry.key in keys} if keys else {}
+    def versions(self, keys: set[bytes]) -> dict[bytes, tuple[str, bytes]]:
+        """The ids behind some digests, and which bytes came last."""
+        return {e.key: (e.item.id, version(e)) for e in self.entries() if e.key in keys} if keys else {}
 
     def close(self) -> None:
         """Finish the file."""
         self.zstd.close()  # type: ignore[no-untyped-call]  # its stubs leave it out
         self.ids.close()
 
+    def seal(self) -> Json:
+        """Size and digest of the finished file."""
+        with self.file.open("rb") as file:
+            return {"size": self.file.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def version(entry: Entry) -> bytes:
+    """What tells the bytes of an item apart from others."""
+    return hashlib.sha256(entry.raw).digest()
+
+
+def batches(keys: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    """Some keys at a time."""
+    some = iter(keys)
+    while batch := list(itertools.islice(some, size)):
+        yield batch
+
 
 class Verification:
-    """Compares the archive with a second look at the covered interval, in reverse order and for ids only."""
+    """Compares the archive with a second look at the covered interval, in reverse order and for ids only.
 
-    def __init__(self, catalog: Catalog, shard: Shard, covered: Interval, archive: Archive) -> None:
-        self.catalog, self.shard, self.covered, self.archive = catalog, shard, covered, archive
-        self.began = catalog.asked or shard.harvest_started
-        """By the catalog's clock, or by the flow's where that is not known: what the catalog wrote after it is news."""
+    What the second look finds and the archive lacks is fetched and archived, whatever it may be; what the catalog lacks
+    when it is asked for twice is gone. Nothing else explains a difference.
+    """
+
+    def __init__(self, harvest: "Harvest") -> None:
+        self.catalog, self.shard, self.covered = harvest.catalog, harvest.shard, harvest.covered
+        self.archive, self.last = harvest.archive, None if harvest.cut else harvest.walk.last
         self.arrived: dict[bytes, str] = {}
         self.deleted: dict[bytes, str] = {}
         self.settled: set[bytes] = set()
         self.unsettled: dict[bytes, str] = {}
-        self.mended = False
+        self.unreadable: dict[str, str] = {}
         self.problem = ""
 
     def run(self) -> None:
@@ -1008,14 +1472,15 @@ class Verification:
         else:
             try:
                 self.unsettled = self.compare()
-                if self.unsettled or self.mended:
+                if self.unsettled:
                     self.unsettled = self.compare()
             except Failed as failed:
                 if failed.status != 400:
                     raise
                 self.problem = f"the service refused sortby or fields: {failed}"
         if self.unsettled:
-            self.problem = self.problem or "the two looks differ in ids that cannot be explained"
+            self.problem = "the two looks differ in ids that cannot be explained"
+        self.problem = self.problem or self.catalog.disagreement
 
     def compare(self) -> dict[bytes, str]:
         """Look a second time; the ids that differ and are not explained."""
@@ -1025,21 +1490,23 @@ class Verification:
             missing, extra = (keys - self.settled for keys in self.archive.ids.difference(second))
             second.close()
             missed = names_in(listing, missing)
-        kept = self.archive.names(extra)
-        if len(missing) + len(extra) > SETTLED_AT_MOST:
-            return missed | kept
-        left = {key: name for key, name in missed.items() if not self.explains_missing(key, name)}
-        return left | {key: name for key, name in kept.items() if not self.explains_extra(key, name)}
+        archived = self.archive.versions(extra)
+        names = missed | {key: name for key, (name, _) in archived.items()}
+        left: dict[bytes, str] = {}
+        for keys in batches(names, IDS_AT_ONCE):
+            left |= self.settle({key: names[key] for key in keys}, {key: v for key, (_, v) in archived.items()})
+        return left
 
     def list_ids(self, second: Ids, listing: Path) -> None:
         """Write down what the second look finds; of a part cut short by `max_items`, the same part."""
         limited = self.archive.count == self.shard.max_items
         walk = Walk(self.catalog, self.shard, self.covered, backwards=not limited, ids_only=True)
-        found = 0
+        walk.opposite = None if limited else self.last
+        found = starts = 0
         with listing.open("wb") as lines:
             for page in walk:
-                if walk.starts:
-                    raise Failed(UNEXPECTED, "the second look was not given in order", 400)
+                if walk.starts > starts:
+                    starts, found = walk.starts, 0
                 owned = self.covered.owned(page, self.catalog.filters)
                 if limited:
                     owned = owned[: self.archive.count - found]
@@ -1048,36 +1515,36 @@ class Verification:
                 lines.write(msgspec.json.encode([entry.item.id for entry in owned]) + b"\n")
                 if limited and found == self.archive.count:
                     break
-        if not walk.in_order:
-            self.problem = "the service does not sort as it was asked to"
+        self.problem = walk.problem
 
-    def explains_missing(self, key: bytes, item_id: str) -> bool:
-        """Whether an item that only the second look found came or went meanwhile; one that was missed is archived."""
-        entry = self.catalog.item(self.shard, item_id)
-        if entry is None:
-            self.deleted[key] = item_id
-        elif (entry.appeared() or EARLIEST) >= self.began:
-            self.arrived[key] = item_id
-        elif self.covered.owns(entry, self.catalog.filters):
-            note(f"the first look missed {item_id}; it is archived now")
-            self.archive.add([entry])
-            self.mended = True
+    def settle(self, names: dict[bytes, str], archived: dict[bytes, bytes]) -> dict[bytes, str]:
+        """Ask for what only one of the looks has, twice for what does not come; the ids that stay unexplained."""
+        first = self.catalog.find(self.shard, list(names.values()))
+        absent = {key: name for key, name in names.items() if key not in first.entries}
+        again = self.catalog.find(self.shard, list(absent.values()))
+        self.unreadable |= first.unreadable | again.unreadable
+        there = first.entries | again.entries
+        gone = {key: name for key, name in absent.items() if key not in there}
+        hidden = set(gone)
+        if first.answers and again.answers:  # what is still listed is not gone
+            hidden &= set(self.catalog.find(self.shard, list(gone.values()), fields=LISTED_FIELDS).entries)
+        left = {key: names[key] for key in hidden}
+        for key, entry in there.items():
+            if not self.explains(entry, archived.get(key)):
+                left[key] = names[key]
+            elif key not in archived and self.covered.owns(entry, self.catalog.filters):
+                self.arrived[key] = names[key]
+        self.deleted |= {key: name for key, name in gone.items() if key not in left}
+        self.settled |= names.keys() - left.keys()
+        return left
+
+    def explains(self, now: Entry, archived: bytes | None) -> bool:
+        """Whether a difference is explained by an item as it is now, which is archived if it belongs here."""
+        if not self.covered.owns(now, self.catalog.filters):
             return True
-        else:
+        if archived == version(now):
             return False
-        self.settled.add(key)
-        return True
-
-    def explains_extra(self, key: bytes, item_id: str) -> bool:
-        """Whether an item that the second look did not find is gone, or was changed meanwhile."""
-        entry = self.catalog.item(self.shard, item_id)
-        if entry is None:
-            self.deleted[key] = item_id
-        elif self.covered.owns(entry, self.catalog.filters):
-            changed = entry.changed()
-            if not changed or changed < self.began:
-                return False
-        self.settled.add(key)
+        self.archive.add([now])
         return True
 
     def summary(self) -> Json:
@@ -1104,7 +1571,6 @@ class Harvest:
         self.walk = Walk(catalog, shard, self.interval)
         self.archive = Archive(folder)
         self.cut: datetime | None = None
-        self.duplicates = 0
 
     def run(self) -> None:
         """Page to the end, or to where the quota or the wish for so many items ends it."""
@@ -1124,17 +1590,19 @@ class Harvest:
             self.tell(len(page))
             if self.cut or self.archive.count == self.shard.max_items:
                 break
-        found = self.archive.count
-        self.archive = self.archive.newest_only()
-        self.duplicates = found - self.archive.count
 
     def where_to_cut(self, owned: list[Entry]) -> datetime | None:
-        """The last moment, once the quota is reached; it must leave nothing written behind it, and something before."""
-        if self.walk.pages < self.shard.page_quota or not (self.walk.more and self.walk.in_order and owned):
+        """The last whole second, once the quota is reached; nothing archived lies behind it, and something before.
+
+        A service that compares milliseconds or seconds loses nothing at a whole second.
+        """
+        if self.walk.pages < self.shard.page_quota or not (self.walk.more and self.catalog.by_value and owned):
             return None
-        moments = [entry.moment for entry in owned]
-        before, last = self.archive.last or moments[0], moments[-1]
-        return last if last and before and None not in moments and last > before else None
+        if not all(entry.moment for entry in owned):
+            return None
+        first, last = second(owned[0].rank), second(owned[-1].rank)
+        before = self.archive.last or first
+        return last if last > before else None
 
     def tell(self, items: int) -> None:
         """Say how far it is."""
@@ -1146,32 +1614,89 @@ class Harvest:
         """What was looked at in full."""
         return Interval(self.interval.start, self.cut, False) if self.cut else self.interval
 
+    def uncounted(self, came: int) -> int:
+        """Items that the catalog counts and that did not come, after it was asked once more.
 
-def receipt(harvest: Harvest, verification: Verification) -> Json:
-    """What is known of the shard."""
-    archive, shard, covered, catalog = harvest.archive, harvest.shard, harvest.covered, harvest.catalog
+        Only what the service itself narrows to the interval can be counted.
+        """
+        if not isinstance(self.walk.matched, int) or self.archive.count == self.shard.max_items:
+            return 0
+        if not (self.catalog.filters or self.interval.whole) or (self.walk.matched <= came and not self.cut):
+            return 0
+        return max(0, self.catalog.counted(self.shard, self.covered) - came)
+
+
+class Evidence:
+    """What speaks against a shard's being whole, whatever the second look says."""
+
+    def __init__(self, harvest: Harvest, verification: Verification, came: int) -> None:
+        walk = harvest.walk
+        self.unreadable = walk.unreadable | verification.unreadable
+        self.foreign = walk.foreign
+        self.uncounted = harvest.uncounted(came + len(self.unreadable) + len(self.foreign))
+        self.ended = walk.problem
+
+    @property
+    def problems(self) -> list[str]:
+        """A sentence for each."""
+        told = [f"{len(self.unreadable)} items cannot be read: {some(self.unreadable)}"] if self.unreadable else []
+        if self.foreign:
+            told.append(f"{len(self.foreign)} items name another collection: {some(self.foreign)}")
+        if self.uncounted:
+            told.append(f"the catalog counts {self.uncounted} items more than it gave")
+        return [*told, self.ended] if self.ended else told
+
+
+def some(named: dict[str, str]) -> str:
+    """The first few of some items, and what is odd about them."""
+    first = "; ".join(f"{name} ({problem})" for name, problem in itertools.islice(named.items(), 3))
+    return f"{first} and {len(named) - 3} more" if len(named) > 3 else first
+
+
+def receipt(harvest: Harvest, verification: Verification, harvest_id: str) -> Json:
+    """What is known of the shard; its archive is finished."""
+    found, archive = verification.archive.count, verification.archive.newest_only()
+    duplicates = found - archive.count
+    evidence = Evidence(harvest, verification, archive.count + (duplicates if harvest.catalog.by_value else 0))
+    archive.close()
+    verification.archive = archive
+    shard, covered, catalog = harvest.shard, harvest.covered, harvest.catalog
     return {
+        "schema_version": RECEIPT_VERSION,
+        "harvest_id": harvest_id,
         "name": shard.name,
         "collection": shard.collection,
         "start": rfc3339(covered.start),
         "end": rfc3339(covered.end),
         "undated": shard.undated,
         "remainder": {"start": rfc3339(harvest.cut), "end": rfc3339(shard.end)} if harvest.cut else None,
+        "archive": archive.seal(),
         "count": archive.count,
         "ids_hash": f"{archive.hash % 2**256:064x}",
         "min_datetime": rfc3339(archive.first),
         "max_datetime": rfc3339(archive.last),
         "pages": harvest.walk.pages,
         "throttled": catalog.throttled,
-        "duplicates": harvest.duplicates,
+        "duplicates": duplicates,
         "dirty": archive.dirty,
         "dirty_count": archive.dirty_count,
-        "verified": not verification.problem,
+        "unreadable": [{"id": name, "problem": why} for name, why in listed(evidence.unreadable)],
+        "unreadable_count": len(evidence.unreadable),
+        "foreign": [{"id": name, "collection": other} for name, other in listed(evidence.foreign)],
+        "foreign_count": len(evidence.foreign),
+        "uncounted": evidence.uncounted,
+        "problems": evidence.problems,
+        "verified": not verification.problem and not evidence.problems,
         "verification": verification.summary(),
         "asked": rfc3339(catalog.asked),
         "calls": catalog.calls,
         "bytes": archive.file.stat().st_size,
     }
+
+
+def listed(named: dict[str, str]) -> list[tuple[str, str]]:
+    """As many as a receipt names."""
+    return list(itertools.islice(named.items(), LISTED_AT_MOST))
 
 
 def harvest(shard: Shard, catalog: Catalog, storage: Storage, control: Control, blob: str) -> None:
@@ -1180,15 +1705,13 @@ def harvest(shard: Shard, catalog: Catalog, storage: Storage, control: Control, 
         catalog.learn_dialect()
         first = Harvest(catalog, shard, Path(folder), control)
         first.run()
-        verification = Verification(catalog, shard, first.covered, first.archive)
+        verification = Verification(first)
         verification.run()
-        archive = first.archive
-        archive.close()
+        document = receipt(first, verification, control.harvest_id)
         control.finish()
-        storage.put(f"{blob}.ndjson.zst", archive.file)
-        document = receipt(first, verification)
+        storage.put(f"{blob}.ndjson.zst", verification.archive.file)
         storage.put(f"{blob}.receipt.json", document)
-    note(f"done: {archive.count} items, verified: {document['verified']}")
+    note(f"done: {document['count']} items, verified: {document['verified']}")
 
 
 def backoff(attempt: int) -> float:
@@ -1215,9 +1738,11 @@ def http_date(value: str) -> datetime | None:
 
 
 def said(answer: requests.Response) -> str:
-    """Status and body for a message; a token that the server repeats is left out."""
+    """Status, request id and body for a message; a token that the server repeats is left out."""
     token = answer.request.headers["Authorization"].removeprefix("Bearer ")
-    return f"{answer.status_code} {one_line(answer.text.replace(token, '(token)'))}"
+    request = answer.headers.get("X-Request-ID") or answer.headers.get("x-ms-request-id")
+    told = f"{answer.text} (request {request})" if request else answer.text
+    return f"{answer.status_code} {one_line(told.replace(token, '(token)'))}"
 
 
 def one_line(text: str) -> str:

@@ -60,33 +60,6 @@ def start(body: bytes) -> datetime | None:
     return instant(dates["datetime"]) if dates.get("datetime") else None
 
 
-def holds(node: Json, body: bytes) -> bool:
-    """Whether a CQL2 condition is true of an item."""
-    parts = node["args"]
-    match node["op"]:
-        case "and" | "or" as operator:
-            return {"and": all, "or": any}[operator](holds(part, body) for part in parts)
-        case "not":
-            return not holds(parts[0], body)
-        case "isNull":
-            return start(body) is None
-    name, value = parts[0]["property"], parts[1]
-    own = start(body) if name == "datetime" else {**json.loads(body), **json.loads(body)["properties"]}[name]
-    wanted = instant(value["timestamp"]) if isinstance(value, dict) else value
-    return own is not None and bool(COMPARISONS[node["op"]](own, wanted))
-
-
-def overlaps(body: bytes, interval: str) -> bool:
-    """Whether an item is within a closed `datetime` interval."""
-    low, high = (None if bound == ".." else instant(bound) for bound in interval.split("/"))
-    first = start(body)
-    if first is None:
-        return False
-    dates = json.loads(body)["properties"]
-    last = instant(dates["end_datetime"]) if dates.get("start_datetime") and dates.get("end_datetime") else first
-    return (high is None or first <= high) and (low is None or last >= low)
-
-
 @dataclass
 class Page:
     """What a search is about to answer; `twist` may change it."""
@@ -110,12 +83,23 @@ Twist = Callable[[Page], Answer | None]
 class Catalog:
     """Items and how they are served."""
 
+    held: Callable[[str], str] = str
+    """What it makes of a date before it sorts and compares."""
+    end: dict[str, int] = field(default_factory=dict)
+    """Dates that only it can hold: 1 for after all others, -1 for before them."""
+    sorted_id: Callable[[str], str] = str
+    compared_id: Callable[[str], str] = str
+    ignores_filter: bool = False
+    matched: Callable[[int], int] | None = None
+    """The `numberMatched` of a search that found so many items; none is given without."""
+
     bodies: list[bytes] = field(default_factory=list)
     sorts: bool = True
     filters: bool = True
     picks_fields: bool = True
     twist: Twist = lambda page: None
     merge: bool = False
+    of_last_search: int = 0
     searches: list[Json] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
@@ -132,20 +116,70 @@ class Catalog:
             first = names.index(token) + 1
         bodies = found[first : first + query["limit"]]
         more = first + len(bodies) < len(found)
+        self.of_last_search = len(found)
         page = Page(len(self.searches), query, bodies, json.loads(bodies[-1])["id"] if more and bodies else None)
         return self.twist(page) or self.answer(page)
 
     def found(self, query: Json) -> list[bytes]:
         """All items of a search, in its order."""
         bodies = [body for body in self.bodies if query["collections"] == ["c"]]
-        if "filter" in query:
-            bodies = [body for body in bodies if holds(query["filter"], body)]
+        if "ids" in query:
+            bodies = [body for body in bodies if json.loads(body)["id"] in query["ids"]]
+        if "filter" in query and not self.ignores_filter:
+            bodies = [body for body in bodies if self.holds(query["filter"], body)]
         if "datetime" in query:
-            bodies = [body for body in bodies if overlaps(body, query["datetime"])]
+            bodies = [body for body in bodies if self.overlaps(body, query["datetime"])]
         if self.sorts and "sortby" in query:
             backwards = query["sortby"][0]["direction"] == "desc"
-            bodies.sort(key=lambda body: (start(body) or FOREVER, json.loads(body)["id"]), reverse=backwards)
+            bodies.sort(key=self.rank, reverse=backwards)
         return bodies
+
+    def rank(self, body: bytes) -> tuple[datetime, int, str]:
+        """Its place in the order; undated items are last."""
+        return *(self.start(body) or (FOREVER, 2)), self.sorted_id(json.loads(body)["id"])
+
+    def moment(self, text: str) -> tuple[datetime, int]:
+        """A date as it is held: before all, among or after all that a calendar of four digits has."""
+        try:
+            return instant(self.held(text)), 0
+        except ValueError:
+            return (FOREVER, 1) if self.end.get(text, 1) > 0 else (datetime.min.replace(tzinfo=UTC), -1)
+
+    def start(self, body: bytes) -> tuple[datetime, int] | None:
+        """What an item is sorted by, by pgstac's rule."""
+        dates = json.loads(body)["properties"] or {}
+        ranged = dates.get("start_datetime") and dates.get("end_datetime")
+        text = dates.get("start_datetime" if ranged else "datetime")
+        return self.moment(text) if text else None
+
+    def holds(self, node: Json, body: bytes) -> bool:
+        """Whether a CQL2 condition is true of an item."""
+        parts = node["args"]
+        match node["op"]:
+            case "and" | "or" as operator:
+                return {"and": all, "or": any}[operator](self.holds(part, body) for part in parts)
+            case "not":
+                return not self.holds(parts[0], body)
+            case "isNull":
+                return self.start(body) is None
+        name, value = parts[0]["property"], parts[1]
+        known = {**json.loads(body), **json.loads(body)["properties"]}
+        own = self.start(body) if name == "datetime" else known[name]
+        wanted = self.moment(value["timestamp"]) if isinstance(value, dict) else value
+        if name == "id":
+            own, wanted = self.compared_id(own), self.compared_id(wanted)
+        return own is not None and bool(COMPARISONS[node["op"]](own, wanted))
+
+    def overlaps(self, body: bytes, interval: str) -> bool:
+        """Whether an item is within a closed `datetime` interval."""
+        low, high = (None if bound == ".." else self.moment(bound) for bound in interval.split("/"))
+        first = self.start(body)
+        if first is None:
+            return False
+        dates = json.loads(body)["properties"]
+        ranged = dates.get("start_datetime") and dates.get("end_datetime")
+        last = self.moment(dates["end_datetime"]) if ranged else first
+        return (high is None or first <= high) and (low is None or last >= low)
 
     def answer(self, page: Page) -> Answer:
         """The page as it goes over the wire."""
@@ -156,14 +190,9 @@ class Catalog:
             else {"body": {**page.query, "token": page.token}}
         )
         links = json.dumps([link] if page.token else [])
-        return Answer(
-            body=f'{{"type": "FeatureCollection", "features": [{b", ".join(page.bodies).decode()}], "links": {links}}}'
-        )
-
-    def item(self, item_id: str) -> Answer:
-        """One item."""
-        found = [body for body in self.bodies if json.loads(body)["id"] == item_id]
-        return Answer(body=found[0].decode()) if found else Answer(404, '{"code": "NotFoundError"}')
+        count = f', "numberMatched": {self.matched(self.of_last_search)}' if self.matched else ""
+        features = b", ".join(page.bodies).decode()
+        return Answer(body=f'{{"type": "FeatureCollection", "features": [{features}], "links": {links}{count}}}')
 
 
 class Server(ThreadingHTTPServer):
@@ -216,10 +245,9 @@ class _Handler(Faulty):
         assert "api-version=2026-04-15" in self.path
         assert "sign=false" in self.path
         catalog = self.server.catalog
-        if path == "/stac/conformance":
-            classes = [text for name, text in CONFORMANCE.items() if getattr(catalog, name)]
-            return self.send(Answer(body=json.dumps({"conformsTo": classes})))
-        return self.send(catalog.item(unquote(path.removeprefix("/stac/collections/c/items/"))))
+        assert path == "/stac/conformance"
+        classes = [text for name, text in CONFORMANCE.items() if getattr(catalog, name)]
+        return self.send(Answer(body=json.dumps({"conformsTo": classes})))
 
     def do_POST(self) -> None:
         self.server.asked.append(self.path)
