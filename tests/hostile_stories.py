@@ -228,8 +228,9 @@ class Story:
 
     @property
     def page_size(self) -> int:
-        """Items of the smallest full page."""
-        return min(int(dict(self.shard)["page_size"]), self.manner.cap or 1000)
+        """Items of the smallest full page; a client that is refused a limit may halve it."""
+        least_accepted = (self.manner.largest_limit or 2000) // 2 + 1
+        return min(int(dict(self.shard)["page_size"]), self.manner.cap or 1000, least_accepted)
 
     @property
     def most_calls(self) -> int:

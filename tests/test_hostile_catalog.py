@@ -132,7 +132,10 @@ def harvested(script: Forked, server: Server, story: Story) -> Harvested:
     """Harvest a story's catalog in one task."""
     catalog = story.catalog()
     server.serve(catalog)
-    code, said = script.run(environment(server, **dict(story.shard)))
+    try:
+        code, said = script.run(environment(server, **dict(story.shard)))
+    except AssertionError as traceback:
+        code, said = 1, str(traceback)
     blobs = server.container
     return Harvested(story, catalog, code, said, blobs.ending(".receipt.json"), blobs.ending(".ndjson.zst"))
 
