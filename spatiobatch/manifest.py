@@ -33,6 +33,14 @@ class CollectionTotals(BaseModel):
     arrived: int = 0
     deleted: int = 0
     unsettled: int = 0
+    unreadable: int = 0
+    """Items that are none, and are not archived."""
+    foreign: int = 0
+    """Items that name another collection, and are not archived."""
+    uncounted: int = 0
+    """Items that the catalog counts and did not give."""
+    unsealed: int = 0
+    """Shards of an earlier version, whose archives were counted and their ids hashed, but not compared by bytes."""
     changed_by: str | None = None
     """The property by which changed items can be asked for, where every item has it: `_msft:ts` or `updated`."""
 
@@ -48,6 +56,12 @@ class Named(BaseModel):
     """`id` and `problem` of items that the archive alone has."""
     unsettled: tuple[str, ...] = ()
     """Ids on which the two looks differ, and nothing explains it."""
+    unreadable: tuple[dict[str, Any], ...] = ()
+    """`id` and `problem` of items that are none, and are not archived."""
+    foreign: tuple[dict[str, Any], ...] = ()
+    """`id` and `collection` of items that name another collection, and are not archived."""
+    problems: tuple[str, ...] = ()
+    """Why the collection is not complete, in sentences."""
 
 
 class Changes(BaseModel):

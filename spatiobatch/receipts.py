@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, model_validator
 
 from spatiobatch.intervals import Instant, Interval
 
 _HASHES = 2**256
+UNSEALED_VERSION = "1.0"
+"""Receipts of this version do not say which bytes their archive has, nor of which harvest they are."""
 
 
 class Bounds(BaseModel):
@@ -33,11 +35,27 @@ class Verification(BaseModel):
     unsettled_count: int = 0
 
 
+class Seal(BaseModel):
+    """Which bytes a file has."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    size: NonNegativeInt
+    sha256: str
+    """Hexadecimal."""
+
+
 class Receipt(BaseModel):
     """One shard's receipt; keys that a later version adds are ignored."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
+    schema_version: str = UNSEALED_VERSION
+    harvest_id: str | None = None
+    task: str | None = None
+    """Id of the Batch task that left it."""
+    archive: Seal | None = None
+    """What the shard's archive was when the receipt was written."""
     name: str
     collection: str
     start: Instant | None
@@ -60,10 +78,26 @@ class Receipt(BaseModel):
     duplicates: int = 0
     dirty: tuple[dict[str, Any], ...] = ()
     dirty_count: int = 0
+    unreadable: tuple[dict[str, Any], ...] = ()
+    """`id` and `problem` of items that are none, and are not archived."""
+    unreadable_count: int = 0
+    foreign: tuple[dict[str, Any], ...] = ()
+    """`id` and `collection` of items that name another collection, and are not archived."""
+    foreign_count: int = 0
+    uncounted: int = 0
+    """Items that the catalog counts and did not give, when it was asked for the second time."""
+    problems: tuple[str, ...] = ()
+    """Why what is covered is not complete, in sentences."""
     verified: bool = False
     verification: Verification = Field(default_factory=Verification)
     calls: int = 0
     bytes: int = 0
+
+    @model_validator(mode="after")
+    def _sealed(self) -> Self:
+        if self.schema_version != UNSEALED_VERSION and (self.archive is None or self.harvest_id is None):
+            raise ValueError("it names no harvest or no archive")
+        return self
 
     @property
     def covered(self) -> Interval:
@@ -82,6 +116,10 @@ class Totals:
     arrived: int = 0
     deleted: int = 0
     unsettled: int = 0
+    unreadable: int = 0
+    foreign: int = 0
+    uncounted: int = 0
+    unsealed: int = 0
     pages: int = 0
     calls: int = 0
     throttled: int = 0
@@ -107,6 +145,10 @@ def _of(receipt: Receipt) -> Totals:
         arrived=max(found.arrived_count, len(found.arrived)),
         deleted=max(found.deleted_count, len(found.deleted)),
         unsettled=max(found.unsettled_count, len(found.unsettled)),
+        unreadable=receipt.unreadable_count,
+        foreign=receipt.foreign_count,
+        uncounted=receipt.uncounted,
+        unsealed=int(receipt.archive is None),
         pages=receipt.pages,
         calls=receipt.calls,
         throttled=receipt.throttled,

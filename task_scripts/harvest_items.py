@@ -15,12 +15,15 @@ it (401, 403); 5 the answer is none that a STAC catalog gives; 6 out of reach, o
 
 import email.utils
 import hashlib
+import http.client
+import io
 import itertools
 import json
 import logging
 import os
 import random
 import re
+import socket
 import sys
 import tempfile
 import threading
@@ -66,6 +69,11 @@ ATTEMPTS, MALFORMED_ATTEMPTS, LOST_ATTEMPTS, SLOW_ATTEMPTS, TOKEN_ATTEMPTS = 10,
 PATIENCE_SECONDS = 900
 READ_SECONDS = float(os.environ.get("READ_TIMEOUT_SECONDS", "60"))
 CONNECT_AND_READ_SECONDS = (10, READ_SECONDS)
+ANSWER_SECONDS = 2 * READ_SECONDS
+"""Until an answer has to be here as a whole; pages that take longer become smaller."""
+ANSWER_BYTES = 256 << 20
+"""Of an answer: headers and body as they come, and the body once more when it is decompressed. Larger pages become
+smaller; an item that alone is larger fails."""
 REFRESH_SECONDS, PROGRESS_SECONDS, LEAST_HOLD_SECONDS = 1.5, 5.0, 1.0
 SECRET = re.compile(r"(?i:(?<=\bsig=))[^&\s\"'<>\\]+|\beyJ[\w-]{8,}(\.[\w-]*)*")
 """Signature of a SAS and access token: services repeat what they were sent."""
@@ -122,6 +130,14 @@ class Again(Exception):
         super().__init__(problem)
         self.status, self.seconds, self.attempts, self.slow = status, seconds, attempts, slow or status == 504
         self.exit_code = UNEXPECTED if attempts == MALFORMED_ATTEMPTS else UNAVAILABLE
+
+
+class Oversized(Exception):
+    """An answer that is longer than any that is expected; it would be again."""
+
+
+class Dripping(Exception):
+    """An answer that began and did not come to its end in time."""
 
 
 class LostThread(Exception):
@@ -487,6 +503,86 @@ class Tokens(requests.auth.AuthBase):
         return request
 
 
+class Wire(io.RawIOBase):
+    """What comes in as one answer: `requests` has a timeout for every piece, and urllib3 reads lines of any length."""
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+        self.sock, self.raw = sock, raw
+        self.began, self.size = time.monotonic(), 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """The next piece, if there is time and room for it."""
+        left = self.began + ANSWER_SECONDS - time.monotonic()
+        self.sock.settimeout(max(0.001, min(left, READ_SECONDS)))
+        try:
+            size = self.raw.readinto(buffer) if left > 0 else None
+        except TimeoutError:
+            if left > READ_SECONDS or not self.size:
+                raise
+            size = None
+        if size is None:
+            raise Dripping(f"after {ANSWER_SECONDS:g} s the answer was not at its end; {self.size} bytes had come")
+        self.size += size
+        if self.size > ANSWER_BYTES:
+            raise Oversized(f"the answer is longer than {ANSWER_BYTES} bytes")
+        return int(size)
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self.raw.close()
+        super().close()
+
+
+class Answer(http.client.HTTPResponse):
+    """An answer that is read from a `Wire`."""
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(sock, *arguments, **keywords)
+        self.fp = io.BufferedReader(Wire(sock, self.fp.detach()))
+
+    def begin(self) -> None:
+        """Read the headers; http.client takes a hundred of 64 KiB each."""
+        try:
+            super().begin()
+        except http.client.BadStatusLine:
+            raise  # the connection broke
+        except http.client.HTTPException as error:
+            raise Oversized(f"the headers of the answer are none that a service sends: {error}") from None
+
+
+def limit_body(answer: requests.Response, **_: Any) -> None:
+    """Stop at a body that is too long, or takes too long, to decompress; a hook of a session."""
+    whole, began = answer.raw.stream, time.monotonic()
+
+    def counted(*arguments: Any, **keywords: Any) -> Iterator[bytes]:
+        size = 0
+        for piece in whole(*arguments, **keywords):
+            size += len(piece)
+            if time.monotonic() - began > ANSWER_SECONDS:  # gzip in many members takes urllib3 minutes to decompress
+                raise Dripping(f"after {ANSWER_SECONDS:g} s the answer was not decompressed; {size} bytes had come out")
+            if size > ANSWER_BYTES:
+                raise Oversized(f"the answer is longer than {ANSWER_BYTES} bytes when it is decompressed")
+            yield piece
+
+    answer.raw.stream = counted  # type: ignore[method-assign]  # requests reads a body by this alone
+
+
+class Session(requests.Session):
+    """A session that follows no redirect, and does not even look where one leads."""
+
+    def __init__(self, auth: "Tokens") -> None:
+        super().__init__()
+        self.auth = auth
+        self.hooks["response"].append(limit_body)
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: requests parses it even where it is told not to follow it, and fails on odd ones."""
+
+
 class Service:
     """Asks until there is an answer that can be read, or a reason to give up."""
 
@@ -494,8 +590,7 @@ class Service:
 
     def __init__(self, tokens: Tokens) -> None:
         self.tokens = tokens
-        self.session = requests.Session()
-        self.session.auth = tokens
+        self.session = Session(tokens)
         self.renewed = False
         self.deadline = time.monotonic() + PATIENCE_SECONDS
 
@@ -520,11 +615,11 @@ class Service:
                 problem, wait = again, max(backoff(attempt), again.seconds)
             if call.continued and problem.status == 500 and attempt >= LOST_ATTEMPTS:
                 raise LostThread(str(problem))  # pgstac answers so when the item that its token names is gone
+            if attempt >= problem.attempts or time.monotonic() + wait > self.deadline:
+                break
             slow = slow + 1 if problem.slow else 0
             if slow == SLOW_ATTEMPTS and call.limit > 1 and not call.continued:
                 raise TooLarge(str(problem))
-            if attempt >= problem.attempts or time.monotonic() + wait > self.deadline:
-                break
             note(f"attempt {attempt} of {problem.attempts}, the next in {wait:.1f} s: {problem}")
             time.sleep(wait)
         tried = f"{call.method} {call.url} failed after {attempt} of {problem.attempts} attempts"
@@ -539,7 +634,7 @@ class Service:
             try:
                 result = read(answer)
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-                problem = f"the answer is cut short or not what was expected ({error}): {one_line(answer.text[:500])}"
+                problem = f"the answer is cut short or not what was expected ({error}): {beginning(answer)}"
                 raise Again(problem, attempts=MALFORMED_ATTEMPTS) from None
             self.renewed, self.deadline = False, time.monotonic() + PATIENCE_SECONDS
             self.heard(answer.status_code, 0)
@@ -558,7 +653,13 @@ class Service:
                 timeout=CONNECT_AND_READ_SECONDS,
                 allow_redirects=False,
             )
-        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+        except Dripping as late:
+            raise Again(str(late), slow=True) from None
+        except Oversized as large:
+            if call.limit > 1 and not call.continued:
+                raise TooLarge(str(large)) from None
+            raise Failed(UNEXPECTED, f"{call.method} {call.url}: {large}") from None
+        except requests.RequestException as error:
             problem = one_line(str(getattr(error.args[0], "reason", error)) if error.args else repr(error))
             attempts = 1 if "CERTIFICATE_VERIFY_FAILED" in problem else ATTEMPTS
             raise Again(problem, attempts=attempts, slow=isinstance(error, requests.ReadTimeout)) from None
@@ -1664,6 +1765,7 @@ def receipt(harvest: Harvest, verification: Verification, harvest_id: str) -> Js
     return {
         "schema_version": RECEIPT_VERSION,
         "harvest_id": harvest_id,
+        "task": os.environ.get("AZ_BATCH_TASK_ID"),
         "name": shard.name,
         "collection": shard.collection,
         "start": rfc3339(covered.start),
@@ -1741,13 +1843,18 @@ def said(answer: requests.Response) -> str:
     """Status, request id and body for a message; a token that the server repeats is left out."""
     token = answer.request.headers["Authorization"].removeprefix("Bearer ")
     request = answer.headers.get("X-Request-ID") or answer.headers.get("x-ms-request-id")
-    told = f"{answer.text} (request {request})" if request else answer.text
-    return f"{answer.status_code} {one_line(told.replace(token, '(token)'))}"
+    told = f"{answer.status_code} {beginning(answer)}{f' (request {one_line(request)})' if request else ''}"
+    return told.replace(token, "(token)")
+
+
+def beginning(answer: requests.Response) -> str:
+    """What an answer begins with; requests' own `text` looks through all of it for a character set."""
+    return one_line(answer.content[:20_000].decode(errors="replace"))
 
 
 def one_line(text: str) -> str:
-    """Text for a message."""
-    return " ".join(text.split())[:500]
+    """Text for a message, with nothing in it that a terminal obeys."""
+    return " ".join("".join(part if part.isprintable() else " " for part in text).split())[:500]
 
 
 def note(sentence: str) -> None:
@@ -1795,7 +1902,9 @@ def run(environment: Mapping[str, str]) -> None:
 def main() -> int:
     """Harvest; the exit code tells why that failed."""
     requests.models.CONTENT_CHUNK_SIZE = 1 << 20  # a page is read in a few pieces, not in hundreds
-    logging.getLogger("azure").setLevel(logging.CRITICAL)  # what it warns of is said by `Failed`
+    http.client.HTTPConnection.response_class = Answer  # of azure-identity's connections, too
+    logging.disable(logging.CRITICAL)  # what libraries warn of is said by `Failed`
+    os.environ["NETRC"] = os.devnull  # the environment gives proxies and certificates, never credentials
     try:
         run(os.environ)
     except Failed as failed:

@@ -3,7 +3,7 @@
 import os
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -26,7 +26,7 @@ from tasks.environment import Environment, results
 
 LATEST = "latest.json"
 _LATEST = TypeAdapter(dict[str, Latest])
-_RECEIPT = ".receipt.json"
+_RECEIPT, _ARCHIVE = ".receipt.json", ".ndjson.zst"
 _ARRIVING_SECONDS = 5
 _LATEST_ATTEMPTS = 10
 MOST_READERS = 10
@@ -46,20 +46,45 @@ def read_receipts(
 ) -> list[Receipt]:
     """All receipts of a harvest; those that are known are not read again.
 
-    One that cannot be read is none, so that its shard is harvested again.
+    One that cannot be read, or is not of the archive beside it, is none, so that its shard is harvested again.
     """
     container = results(azure, environment)
     names = {receipt.name for receipt in known}
-    listed = container.list_blob_names(name_starts_with=f"{Layout(harvest_id).root}/items/")
-    paths = [path for path in listed if path.endswith(_RECEIPT) and _shard_of(path) not in names]
+    sizes = {blob.name: blob.size for blob in container.list_blobs(f"{Layout(harvest_id).root}/items/")}
+    paths = [path for path in sizes if path.endswith(_RECEIPT) and _shard_of(path) not in names]
     receipts = list(known)
     with ThreadPoolExecutor(MOST_READERS) as readers:
         for path, content in zip(paths, readers.map(partial(_content, container), paths), strict=True):
             try:
-                receipts.append(Receipt.model_validate_json(content))
-            except ValidationError as error:
-                get_run_logger().warning("%s is no receipt: %s", path, error.errors(include_url=False)[0]["msg"])
+                receipt = Receipt.model_validate_json(content)
+                _check_fits(receipt, harvest_id, path, partial(_size, container, sizes))
+                receipts.append(receipt)
+            except ValueError as error:
+                problem = first_problem(error) if isinstance(error, ValidationError) else error
+                get_run_logger().warning("%s does not count, its shard is harvested again: %s", path, problem)
     return receipts
+
+
+def _check_fits(receipt: Receipt, harvest_id: str, path: str, size: Callable[[str], int | None]) -> None:
+    """Refuse a receipt that is not of this harvest, of the shard that it lies beside, or of its archive."""
+    if receipt.harvest_id not in (harvest_id, None):
+        raise ValueError(f"it is of harvest {receipt.harvest_id}")
+    shard = f"{Layout(harvest_id).root}/{shard_path(receipt.collection, receipt.name)}"
+    if path != f"{shard}{_RECEIPT}":
+        raise ValueError(f"it is of shard {shard}")
+    there = size(f"{shard}{_ARCHIVE}")
+    if there is None:
+        raise ValueError("there is no archive beside it")
+    if receipt.archive and receipt.archive.size != there:
+        raise ValueError(f"the archive beside it has {there} bytes, not {receipt.archive.size}")
+
+
+def _size(container: ContainerClient, sizes: Mapping[str, int], path: str) -> int | None:
+    """Of a blob; one that came while others were listed is asked for."""
+    if path in sizes:
+        return sizes[path]
+    there = found(container.get_blob_client(path).get_blob_properties)
+    return there.size if there else None
 
 
 class Arriving:
@@ -112,7 +137,7 @@ def download(
     items = {
         f"{layout.root}/{shard_path(receipt.collection, receipt.name)}{suffix}"
         for receipt in counted
-        for suffix in (_RECEIPT, ".ndjson.zst")
+        for suffix in (_RECEIPT, _ARCHIVE)
     }
     rest = (f"{layout.root}/items/", f"{layout.root}/control/", layout.manifest)
     listed = container.list_blob_names(name_starts_with=f"{layout.root}/")

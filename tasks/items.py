@@ -68,14 +68,15 @@ def harvest_items(
     """Run round after round until receipts cover everything; those that the harvest consists of.
 
     The first round submits nothing: it waits for what an earlier run of the same harvest left running. Shards of which
-    two looks at the ids differ, and nothing explains it, are harvested a second time.
+    two looks at the ids differ, and nothing explains it, or of which the catalog counts more than it gave, are
+    harvested a second time.
     """
     progress = Progress(results(azure, environment), Layout(harvest_id).root)
     receipts = run_round(azure, environment, job, harvest_id, [], [], progress)
     receipts = _until_covered(azure, environment, job, harvest_id, plan, receipts, progress)
-    doubtful = [receipt for receipt in receipts if total([receipt]).unsettled]
+    doubtful = [receipt for receipt in receipts if total([receipt]).unsettled or receipt.uncounted]
     if doubtful:
-        get_run_logger().warning("%s shards differ from a second look, and are harvested again", len(doubtful))
+        get_run_logger().warning("%s shards differ from a second look or count, and run again", len(doubtful))
         discard_receipts(azure, environment, harvest_id, doubtful)
         settled = [receipt for receipt in receipts if receipt not in doubtful]
         receipts = _until_covered(azure, environment, job, harvest_id, plan, settled, progress)

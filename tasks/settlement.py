@@ -17,8 +17,8 @@ from tasks.clients import AzureClients, azure_task
 from tasks.compaction import Compacted, Compaction
 from tasks.environment import Environment
 
-_MOST_NAMED, _MOST_KEPT = 20, 1000
-"""Ids in a message, and of each kind in the manifest."""
+_MOST_NAMED, _MOST_KEPT, _MOST_REASONS = 20, 1000, 3
+"""Ids in a message, and of each kind in the manifest; reasons in a message."""
 
 
 @azure_task("settle")
@@ -33,7 +33,7 @@ def settle(
 ) -> Manifest:
     """Add up receipts and reports, while the job is there to tell what it took.
 
-    Complete is a harvest whose receipts tile every interval and leave no id unsettled.
+    Complete is a harvest whose receipts tile every interval, leave no id unsettled, and name no problem.
     """
     reports, receipts = compacted
     counted = plan.counted(receipts)
@@ -44,7 +44,9 @@ def settle(
         harvest_id=harvest_id,
         kind=base.kind,
         base=base.last,
-        complete=not plan.owed(receipts) and not total(counted).unsettled,
+        complete=not plan.owed(receipts)
+        and not total(counted).unsettled
+        and not any(receipt.problems for receipt in counted),
         verified=plan.verify is Verify.ids and all(receipt.verified for receipt in counted),
         query=plan.query,
         max_items=plan.max_items,
@@ -75,10 +77,16 @@ def _totals(receipts: Sequence[Receipt], report: Compaction | None) -> Collectio
 def _named(receipts: Sequence[Receipt], report: Compaction | None) -> Named:
     dirty = [item for receipt in receipts for item in receipt.dirty]
     unsettled = [name for receipt in receipts for name in receipt.verification.unsettled]
+    unreadable = [item for receipt in receipts for item in receipt.unreadable]
+    foreign = [item for receipt in receipts for item in receipt.foreign]
+    problems = [problem for receipt in receipts for problem in receipt.problems]
     return Named(
         dirty=tuple(dirty[:_MOST_KEPT]),
         not_in_parquet=report.exceptions if report else (),
         unsettled=tuple(unsettled[:_MOST_KEPT]),
+        unreadable=tuple(unreadable[:_MOST_KEPT]),
+        foreign=tuple(foreign[:_MOST_KEPT]),
+        problems=tuple(problems[:_MOST_KEPT]),
     )
 
 
@@ -99,12 +107,16 @@ def _warn_of_unsettled(named: Mapping[str, Named]) -> None:
 def incomplete(manifest: Manifest, archive: str, verify: Verify) -> IncompleteHarvestError | None:
     """Why a harvest cannot be relied on, if it cannot.
 
-    Ids are unsettled, or the second look that was asked for was not possible.
+    Ids are unsettled, receipts name problems, or the second look that was asked for was not possible.
     """
     unsettled = {name: found.unsettled for name, found in manifest.collections.items() if found.unsettled}
     if not manifest.complete:
-        listed = ", ".join(f"{count} in {name}" for name, count in unsettled.items()) or "in some interval"
-        return IncompleteHarvestError(manifest.harvest_id, archive, f"items could not be settled: {listed}")
+        listed = ", ".join(f"{count} in {name}" for name, count in unsettled.items())
+        reasons = [f"items could not be settled: {listed}"] if unsettled else []
+        reasons += [f"{name}: {problem}" for name, some in manifest.named.items() for problem in some.problems]
+        problem = "; ".join(reasons[:_MOST_REASONS]) or "some interval is not covered"
+        more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
+        return IncompleteHarvestError(manifest.harvest_id, archive, problem + more)
     if verify is Verify.ids and not manifest.verified:
         problem = "its completeness could not be verified; --verify none does without"
         return IncompleteHarvestError(manifest.harvest_id, archive, problem)

@@ -214,6 +214,8 @@ class Server(ThreadingHTTPServer):
         """When a blob was written, by the container's clock; now where it is not among them."""
         self.tokens = 0
         self.asked: list[str] = []
+        self.credentials: list[str] = []
+        """What came as Authorization."""
         self.faults: list[tuple[str, str]] = []
         self.set_budget(10_000, 1)
 
@@ -251,6 +253,7 @@ class _Handler(Faulty):
 
     def do_POST(self) -> None:
         self.server.asked.append(self.path)
+        self.server.credentials.append(self.headers["Authorization"])
         query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         assert query["sign"] == "false"
         self.send(self.server.catalog.search(query))

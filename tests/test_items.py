@@ -272,6 +272,33 @@ def test_an_unreadable_receipt_is_none(field: Field) -> None:
     assert archive.read_receipts.fn(field.azure, field.environment, field.harvest_id) == []
 
 
+@pytest.mark.parametrize(
+    ("odd", "archived"),
+    [
+        ({"harvest_id": "20260101T000000Z-0b194986b11b"}, "x"),
+        ({"name": "0000000000000000"}, "x"),
+        ({"collection": "d"}, "x"),
+        ({"archive": {"size": 1, "sha256": "0"}}, "xy"),
+        ({"archive": {"size": 1, "sha256": "0"}}, None),
+        ({}, None),
+        ({"schema_version": "2.0", "archive": {"size": 1, "sha256": "0"}, "harvest_id": None}, "x"),
+        ({"schema_version": "2.0", "archive": None}, "x"),
+    ],
+)
+def test_a_receipt_that_does_not_fit_is_none(field: Field, odd: dict[str, Any], archived: str | None) -> None:
+    (shard,) = plan("c").owed([])
+    path = f"{Layout(field.harvest_id).root}/{archive.shard_path('c', shard.name)}"
+    told = {**receipt(shard).model_dump(mode="json"), "harvest_id": field.harvest_id, "ids_hash": "1"}
+    field.upload(f"{path}.ndjson.zst", "x")
+    field.upload(f"{path}.receipt.json", json.dumps(told))
+    assert len(archive.read_receipts.fn(field.azure, field.environment, field.harvest_id)) == 1
+    field.upload(f"{path}.receipt.json", json.dumps({**told, **odd}))
+    field.results.delete_blob(f"{path}.ndjson.zst")
+    if archived is not None:
+        field.upload(f"{path}.ndjson.zst", archived)
+    assert archive.read_receipts.fn(field.azure, field.environment, field.harvest_id) == []
+
+
 def test_known_receipts_are_not_read_again(field: Field) -> None:
     (shard,) = plan("c").owed([])
     known = receipt(shard)
@@ -287,8 +314,9 @@ def receipt(shard: Shard) -> Receipt:
 def test_receipts_are_read_while_their_round_goes_on(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "_ARRIVING_SECONDS", 0)
     (shard,) = plan("c").owed([])
-    path = f"{Layout(field.harvest_id).root}/{archive.shard_path('c', shard.name)}.receipt.json"
-    field.upload(path, receipt(shard).model_dump_json())
+    path = f"{Layout(field.harvest_id).root}/{archive.shard_path('c', shard.name)}"
+    field.upload(f"{path}.ndjson.zst", "")
+    field.upload(f"{path}.receipt.json", receipt(shard).model_dump_json())
     arriving = archive.Arriving(field.azure, field.environment, field.harvest_id, [])
     arriving.look(BatchTaskCounts(running=1, active=0, completed=1, succeeded=1, failed=0))
     assert arriving.receipts == [receipt(shard)]
