@@ -212,13 +212,8 @@ class Story:
 
     @property
     def honest(self) -> bool:
-        """Whether nothing in the catalog excuses a harvest that comes to no end."""
+        """Whether nothing excuses a harvest that is not complete: neither oddities nor edits of others do."""
         return self.manner.honest and all(b'"collection": "c"' in line and b"NaN" not in line for line in self.bodies)
-
-    @property
-    def calm(self) -> bool:
-        """Whether nothing excuses a harvest that is not complete."""
-        return self.honest and not self.moves.chances
 
     def __str__(self) -> str:
         """What differs from a small, quiet GeoCatalog."""
@@ -369,7 +364,7 @@ def _lie(dice: Dice, manner: Manner) -> Manner:
 
 
 DISHONESTIES: tuple[Dishonesty, ...] = (
-    *[_lie] * 6,
+    *[_lie] * 10,
     lambda dice, manner: replace(manner, lacks=tuple(dice.sample(("sort", "fields", "filter"), dice.randint(1, 3)))),
     lambda dice, manner: replace(manner, ignores=(dice.choice(("sort", "fields", "filter")),)),
     lambda dice, manner: replace(manner, ignores=(dice.choice(("direction", "second key")),)),

@@ -76,10 +76,8 @@ class Harvested:
             return "a traceback"
         if self.code not in VERDICTS | {0}:
             return f"exit code {self.code}"
-        if self.story.honest and self.code:
-            return "an honest catalog was not harvested"
-        if self.story.calm and not self.claimed:
-            return "an honest catalog that does not change was not harvested completely"
+        if self.story.honest and not self.claimed:
+            return "an honest catalog was not harvested completely"
         return "a receipt beside a failure" if self.code and self.receipts else None
 
     def _archive(self) -> str | None:
