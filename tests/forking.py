@@ -1,6 +1,8 @@
 """A node script that is imported once and run many times, each time in a process of its own."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,9 +55,14 @@ def forked(script: str, folder: Path) -> Iterator[Forked]:
     """A node script, imported."""
     command = [sys.executable, "-I", "-c", _DRIVER, str(SCRIPTS / script)]
     with subprocess.Popen(
-        command, cwd=folder, env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=folder, env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        yield Forked(process, folder)
-        assert process.stdin
-        process.stdin.close()
-        process.wait(timeout=10)
+        try:
+            yield Forked(process, folder)
+        finally:
+            assert process.stdin
+            process.stdin.close()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:  # a run that hangs
+                os.killpg(process.pid, signal.SIGKILL)

@@ -1,69 +1,170 @@
-"""A catalog all of whose names and titles are hostile: what a command line that harvests it says, and what it logs."""
+"""A harvest of a catalog that changes and lies while it is read: what it calls complete holds every stable item once.
+
+`HOSTILE_SEED=5` tells one story only; `pytest -m soak` tells new ones for `SOAK_SECONDS`.
+"""
 
 import json
-import logging
-import signal
+import os
+import random
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property
 
 import pytest
-from catalogs import collection
-from flow_runs import Site, running_site
-from hostile_text import HOSTILE
+import zstandard
+from forking import Forked, forked
+from hostile_catalog import Catalog, Server, serving
+from hostile_items import Item, Json, instant
+from hostile_stories import Story, simplest, story_of
+from stac_stub import environment
 
-from flows.run import main
-from spatiobatch.text import plain
+ONLY = os.environ.get("HOSTILE_SEED")
+SEEDS = [int(ONLY)] if ONLY else list(range(100))
+SECONDS = float(os.environ.get("SOAK_SECONDS") or 300)
+VERDICTS = {5, 6}
+"""Exit codes of a harvest that gives up: the catalog's answers make no sense, or it is unavailable."""
 
-Said = tuple[int, list[str], list[str], list[str]]
-"""Exit code, lines of standard output and of standard error, and of the log."""
-TEXTS = [text for text in HOSTILE.values() if "\ud800" not in text]
+
+@dataclass
+class Harvested:
+    """What one run of the script left of a story."""
+
+    story: Story
+    catalog: Catalog
+    code: int
+    said: str
+    receipts: list[bytes]
+    archives: list[bytes]
+
+    @cached_property
+    def receipt(self) -> Json:
+        """The receipt of a run that succeeded."""
+        return dict(json.loads(self.receipts[0]))
+
+    @cached_property
+    def lines(self) -> list[bytes]:
+        """The archive's lines."""
+        with zstandard.ZstdDecompressor().stream_reader(self.archives[0]) as reader:
+            return reader.read().splitlines()
+
+    @property
+    def claimed(self) -> bool:
+        """Whether it is said to be complete and verified."""
+        return self.code == 0 and bool(self.receipt["verified"]) and not self.receipt["verification"]["unsettled_count"]
+
+    def asked_for(self, item: Item) -> bool:
+        """Whether the receipt covers the item."""
+        shard, receipt = dict(self.story.shard), self.receipt
+        if "filter" in shard and item.fields.get("kind") != "a":
+            return False
+        start, end = instant(receipt["start"]), instant(receipt["end"])
+        if shard.get("undated") or (start is None and end is None):
+            return not shard.get("undated") or item.start is None
+        return item.start is not None and (start is None or start <= item.start) and (end is None or item.start < end)
+
+    def problem(self) -> str | None:
+        """What is wrong with it."""
+        checks = (self._run, self._archive, self._coverage, self._claim)
+        return next((found for check in checks if (found := check())), None)
+
+    def _run(self) -> str | None:
+        if self.catalog.calls > self.catalog.most_calls:
+            return f"more than {self.catalog.most_calls} calls"
+        if "Traceback" in self.said:
+            return "a traceback"
+        if self.code not in VERDICTS | {0}:
+            return f"exit code {self.code}"
+        if self.story.honest and not self.claimed:
+            return "an honest catalog was not harvested completely"
+        return "a receipt beside a failure" if self.code and self.receipts else None
+
+    def _archive(self) -> str | None:
+        if self.code:
+            return None
+        if len(self.lines) != self.receipt["count"]:
+            return f"{len(self.lines)} lines where the receipt says {self.receipt['count']}"
+        versions = self.catalog.versions
+        strange = [line for line in self.lines if line not in versions.get(json.loads(line)["id"], ())]
+        return f"never an item of the collection: {strange[:2]}" if strange else None
+
+    def _coverage(self) -> str | None:
+        if self.code:
+            return None
+        shard, receipt = dict(self.story.shard), self.receipt
+        ends = [instant(text) for text in (receipt["start"], receipt["end"], shard.get("start"), shard.get("end"))]
+        rest = receipt["remainder"]
+        reached = instant(rest["end"]) if rest else ends[1]
+        seamless = not rest or instant(rest["start"]) == ends[1]
+        if rest and instant(rest["start"]) == ends[2]:
+            return "a remainder that is the whole shard"
+        covered = ends[0] == ends[2] and reached == ends[3] and seamless
+        return None if covered else f"covers {receipt['start']} to {receipt['end']}, and then {rest}"
+
+    def _claim(self) -> str | None:
+        if not self.claimed:
+            return None
+        there = Counter(json.loads(line)["id"] for line in self.lines)
+        if doubled := [name for name, times in there.items() if times > 1]:
+            return f"doubled: {doubled[:3]}"
+        stable = self.catalog.stable
+        wanted = {name for name, item in stable.items() if self.asked_for(item)}
+        if missing := sorted(wanted - set(there)):
+            return f"missing {len(missing)} of {len(wanted)} stable items: {missing[:5]}"
+        strange = sorted(name for name in set(there) & set(stable) if name not in wanted)
+        return f"stable items that were not asked for: {strange[:5]}" if strange else None
+
+
+Tell = Callable[[Story], Harvested]
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Iterator[Site]:
-    """An environment before that catalog."""
-    folder = tmp_path_factory.mktemp("site")
-    catalog = folder / "catalog"
-    catalog.mkdir()
-    found = [collection(1, id=text, title=text, license=text) for text in TEXTS]
-    (catalog / "collections.ndjson").write_text("".join(json.dumps(each) + "\n" for each in found))
-    (catalog / "items.ndjson").touch()
-    with running_site(folder, "--catalog", str(catalog), "--clock", "instant", resource_group="hostile") as site:
-        site.provision()
-        yield site
+def tell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tell]:
+    """Harvests a story's catalog."""
+    with forked("harvest_items.py", tmp_path_factory.mktemp("node")) as script, serving() as server:
+        yield lambda story: harvested(script, server, story)
 
 
-@pytest.fixture
-def said(built: Site, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[..., Said]:
-    """What a command line in this process says."""
-
-    def say(*arguments: str) -> Said:
-        handler = signal.getsignal(signal.SIGTERM)
-        with built.environment(), caplog.at_level(logging.INFO):
-            capfd.readouterr()
-            code = main(list(arguments))
-        signal.signal(signal.SIGTERM, handler)
-        out, err = capfd.readouterr()
-        return code, out.split("\n"), err.split("\n"), caplog.text.split("\n")
-
-    return say
+def harvested(script: Forked, server: Server, story: Story) -> Harvested:
+    """Harvest a story's catalog in one task."""
+    catalog = story.catalog()
+    server.serve(catalog)
+    try:
+        code, said = script.run(environment(server, **dict(story.shard)))
+    except AssertionError as traceback:
+        code, said = 1, str(traceback)
+    blobs = server.container
+    return Harvested(story, catalog, code, said, blobs.ending(".receipt.json"), blobs.ending(".ndjson.zst"))
 
 
-def test_harvest_shows_every_name_and_obeys_none(said: Callable[..., Said], tmp_path: Path) -> None:
-    code, out, err, log = said("harvest", "--output", str(tmp_path))
-    assert code == 0
-    assert [line for line in (*out, *err, *log) if not line.isprintable()] == []
-    assert f"{len(TEXTS)} collections" in out
-    assert {text for text in TEXTS if not any(line.startswith(plain(text, 120).rstrip()) for line in out)} == set()
-    assert out[-2].startswith("Artifact  ")
-    rows = out[out.index(f"{len(TEXTS)} collections") + 3 : -5]
-    assert len(rows) == len(TEXTS)
+def report(tell: Tell, done: Harvested) -> str:
+    """What went wrong, how to see it again, and the simplest story in which it does."""
+    kind = str(done.problem()).split(":")[0][:12]
+    least = simplest(done.story, lambda story: str(tell(story).problem()).startswith(kind))
+    again = tell(least)
+    return (
+        f"HOSTILE_SEED={done.story.seed}: {done.problem()}\n{done.story}\n"
+        f"in a simpler story: {again.problem()}\n{least}\n{again.said[-1500:]}"
+    )
 
 
-def test_collection_that_is_not_there_is_one_sentence_whatever_its_name(
-    said: Callable[..., Said],
-) -> None:
-    code, out, err, log = said("harvest", *(word for text in TEXTS for word in ("--collection", f"no {text}")))
-    assert (code, out) == (1, [""])
-    assert [line for line in (*err, *log) if not line.isprintable()] == []
-    assert [line[:42] for line in err if "spatiobatch:" in line] == ["spatiobatch: The catalog has no collection"]
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_called_complete_holds_every_stable_item_once(tell: Tell, seed: int) -> None:
+    done = tell(story_of(seed))
+    assert not done.problem(), report(tell, done)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(SECONDS + 600)
+def test_minutes_of_new_stories_hold_the_same(tell: Tell) -> None:
+    seed, end = random.randrange(10**9), time.monotonic() + SECONDS  # noqa: S311  # it guards nothing
+    ended = Counter[str]()
+    while time.monotonic() < end:
+        seed += 1
+        done = tell(story_of(seed))
+        assert not done.problem(), report(tell, done)
+        ended["complete" if done.claimed else f"exit {done.code}"] += 1
+    print(f"\n  {dict(ended)}")
+    assert ended["complete"] > ended.total() / 3
