@@ -1055,7 +1055,7 @@ class Walk:
         """Be at the beginning."""
         self.place: Place | None = None
         self.last: Entry | None = None
-        self.looking = self.moved = False
+        self.looking = self.moved = self.came_again = False
         self.chain: Call | None = None
         """The call whose page, and those behind its links, are being read."""
         self.tied: set[bytes] = set()
@@ -1125,6 +1125,7 @@ class Walk:
         fresh = [entry for entry in own if self.is_new(entry)]
         placed = [entry for entry in fresh if entry.placed]
         self.check_order(placed)
+        self.came_again = self.catalog.filters and len(fresh) < len(own)
         self.odd.update(entry.key for entry in fresh if not entry.placed)
         self.moved = bool(placed)
         if placed:
@@ -1186,15 +1187,25 @@ class Walk:
     def by_value(self, call: Call, page: Page, link: Call | None, fresh: list[Entry]) -> Call | None:
         """The call for what lies beyond the place, or behind the end."""
         looking, self.looking = self.looking, False
-        self.more = leads(call, page) or (looking and bool(fresh) and not self.linked)
+        # Items without a place come again at the end of the order, behind all that have one.
+        at_end = self.linked and self.came_again
+        leading = leads(call, page) and not at_end
+        self.more = leading or (looking and bool(fresh) and not self.linked)
         if self.more and self.moved:
-            return self.search() if leads(call, page) else self.look()
-        if link:
+            return self.search() if leading else self.look_on()
+        if link and not (looking and at_end):
             return self.by_link(link)
         if self.more and not self.linked:
             self.problem = f"a page of {len(page.features)} items has no date to go on from, and no next link"
         elif self.place and not looking and (self.moved or not self.asked_for_all):
             return self.look()
+        return None
+
+    def look_on(self) -> Call | None:
+        """The call that looks behind the end again, up to the quota: items may be added as fast as they are read."""
+        if self.pages < self.shard.page_quota:
+            return self.look()
+        self.problem = f"{self.pages} pages without a next link did not come to an end"
         return None
 
     def look(self) -> Call:
@@ -1735,7 +1746,7 @@ class Evidence:
         self.unreadable = walk.unreadable | verification.unreadable
         self.foreign = walk.foreign
         self.uncounted = harvest.uncounted(came + len(self.unreadable) + len(self.foreign))
-        self.ended = walk.problem
+        self.ended = "" if harvest.cut else walk.problem
 
     @property
     def problems(self) -> list[str]:

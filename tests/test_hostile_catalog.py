@@ -131,7 +131,7 @@ def harvested(script: Forked, server: Server, story: Story) -> Harvested:
     catalog = story.catalog()
     server.serve(catalog)
     try:
-        code, said = script.run(environment(server, **dict(story.shard)))
+        code, said = script.run(environment(server, **{"page_quota": 20, **dict(story.shard)}))
     except AssertionError as traceback:
         code, said = 1, str(traceback)
     blobs = server.container
