@@ -280,7 +280,7 @@ def test_upstream_serves_behind_the_door(start_azure: Callable[..., dict[str, st
     assert json.loads(body) == {"limit": 1}
     assert "authorization" not in headers
     assert (headers["x-forwarded-proto"], headers["x-forwarded-prefix"]) == ("https", "/stac")
-    assert f"https://{headers['x-forwarded-host']}/stac" == session.root
+    assert f"https://{headers['x-forwarded-host']}:{headers['x-forwarded-port']}/stac" == session.root
 
 
 def test_upstream_that_does_not_answer_is_502(start_azure: Callable[..., dict[str, str]]) -> None:

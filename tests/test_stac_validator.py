@@ -40,7 +40,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Of the same catalog in pgstac, behind the door of a stand-in."""
-    items = [body for _, body in demo.items(ITEMS, "https://example.com/stac")]
+    items = [body for _, body in demo.items(ITEMS)]
     with running_pgstac(list(demo.collections()), items) as address:
         return judged(tmp_path_factory.mktemp("theirs"), "--stac-upstream", address)
 

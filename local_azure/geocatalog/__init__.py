@@ -5,21 +5,27 @@ management, ingestion, SAS and tiles are not, and answer 501.
 """
 
 import logging
+import secrets
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local_azure.cloud import Cloud
-from local_azure.errors import ApiError
+from local_azure.geocatalog import demo
 from local_azure.geocatalog.catalog import Catalog
 from local_azure.geocatalog.door import Door
+from local_azure.geocatalog.envelope import render
 from local_azure.geocatalog.loading import catalog_file
 from local_azure.geocatalog.upstream import UpstreamProxy
 from local_azure.wire import application
 
+_COMPRESSED_FROM = 1024
+"""Bytes; Front Door, which stands before the service, compresses nothing smaller.
+
+https://learn.microsoft.com/azure/frontdoor/standard-premium/how-to-compression
+"""
 _GROUP, _NAME, _LOCATION = "geocatalog", "catalog", "uksouth"
 
 
@@ -27,7 +33,25 @@ def app(cloud: Cloud) -> Starlette:
     """The HTTP application."""
     _seed(cloud)
     door = Door(_stac(cloud), cloud, resource_id(cloud))
-    return application("geocatalog", [Route("/stac", door), Route("/stac/{path:path}", door)], _render)
+    service = application("geocatalog", [Route("/stac", door), Route("/stac/{path:path}", door)], render)
+    service.add_middleware(GZipMiddleware, minimum_size=_COMPRESSED_FROM, compresslevel=1)
+    service.add_middleware(_Identified)
+    return service
+
+
+class _Identified:
+    """Gives each answer the header `X-Request-ID`, recorded as 32 hexadecimal digits."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def identified(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", secrets.token_hex(16).encode())]
+            await send(message)
+
+        await self._app(scope, receive, identified)
 
 
 def resource_id(cloud: Cloud) -> str:
@@ -42,8 +66,9 @@ def _stac(cloud: Cloud) -> ASGIApp:
     logging.getLogger("stac_fastapi.types.config").setLevel(logging.ERROR)
     from local_azure.geocatalog.stac import stac_app  # noqa: PLC0415  # it warns of its default title when imported
 
-    file = catalog_file(cloud.store.folder / "stac", options.catalog, options.demo_items, root)
-    return stac_app(Catalog(file), root)
+    file = catalog_file(cloud.store.folder / "stac", options.catalog, options.demo_items)
+    catalog = Catalog(file) if options.catalog else Catalog(file, demo.linked(root))
+    return stac_app(catalog, root, options.geocatalog_limit)
 
 
 def _group_id(cloud: Cloud) -> str:
@@ -77,7 +102,3 @@ def _seed(cloud: Cloud) -> None:
             },
         },
     )
-
-
-def _render(request: Request, error: ApiError) -> Response:
-    return JSONResponse({"error": {"code": error.code, "message": error.message}}, error.status, error.headers)
