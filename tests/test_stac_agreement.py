@@ -113,7 +113,9 @@ def test_orders_agree_to_the_last_null(both: Both, keys: str) -> None:
 
 
 @of_the_service
-@pytest.mark.parametrize("keys", ["datetime", "collection", "-collection,datetime", "end_datetime", "text", "-text", "nothing"])
+@pytest.mark.parametrize(
+    "keys", ["datetime", "collection", "-collection,datetime", "end_datetime", "text", "-text", "nothing"]
+)
 def test_ties_go_by_id_downwards_whatever_the_direction(both: Both, keys: str) -> None:
     assert len(agreed(both, {"sortby": keys, "limit": 1000})) == 314
 
