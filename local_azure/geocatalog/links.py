@@ -9,6 +9,7 @@ from starlette.requests import Request
 from local_azure.store import Document
 
 JSON, GEOJSON = "application/json", "application/geo+json"
+_SCHEMA = "application/schema+json"
 _QUERYABLES = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
 _MADE = {"collection", "item", "items", "parent", "root", "self", _QUERYABLES}
 """Links of these relations are the server's, whatever a document brings."""
@@ -33,7 +34,7 @@ class Links:
             self.root,
             _link("self", JSON, own),
             *_foreign(others),
-            {**_link(_QUERYABLES, "application/schema+json", f"{own}/queryables"), "title": "Queryables"},
+            {"rel": _QUERYABLES, "type": _SCHEMA, "title": "Queryables", "href": f"{own}/queryables"},
         ]
 
     def of_item(self, collection_id: str, item_id: str, others: Iterable[Document] = ()) -> list[Document]:
