@@ -32,7 +32,8 @@ class Generation(NamedTuple):
 
 NEWEST = Generation(Path(sys.executable), ("stac_fastapi.pgstac.app:create_app", "--factory"))
 ANCESTOR = Generation(
-    Path(__file__).parent.parent / ".spatiobatch" / "pgstac-0.8" / "bin" / "python", ("stac_fastapi.pgstac.app:app",)
+    Path(__file__).parent.parent / ".spatiobatch" / "pgstac-0.8" / "bin" / "python",
+    ("below_stac:app", "--app-dir", str(Path(__file__).parent)),
 )
 """pypgstac 0.8.6 and stac-fastapi-pgstac 3.0.0a4, the generation behind the service: its conformance classes, and the
 order of its members and of its ties, are those of recorded GeoCatalogs."""

@@ -11,16 +11,12 @@ from typing import Any
 import pytest
 from catalogs import without_links
 from conftest import running_azure
+from generations import of_the_newest, of_the_service
 from stac_session import StacSession, reader
 from test_pgstac import collection, item, moments
 
-from benchmarks.pgstac import ANCESTOR, NEWEST, Generation, missing, running_pgstac
+from benchmarks.pgstac import Generation, running_pgstac
 from local_azure.geocatalog import demo
-
-of_the_service = pytest.mark.parametrize("generation", [ANCESTOR], indirect=True, ids=["0.8"])
-"""For what the newest generation does in another way than the one behind the service."""
-of_the_newest = pytest.mark.parametrize("generation", [NEWEST], indirect=True, ids=["0.10"])
-"""For what the generation behind the service answers with status 500, and the service itself does not."""
 
 Both = tuple[StacSession, StacSession]
 Query = dict[str, Any]
@@ -50,15 +46,6 @@ def shaped() -> Iterator[bytes]:
         geometry = {"type": "Polygon", "coordinates": [ring]}
         yield json.dumps(told | {"geometry": geometry, "bbox": [west, south, east, north]}).encode()
     yield from (item("shaped", f"odd-{number}", 100 + number, **properties) for number, properties in enumerate(ODD))
-
-
-@pytest.fixture(scope="module", params=[ANCESTOR, NEWEST], ids=["0.8", "0.10"])
-def generation(request: pytest.FixtureRequest) -> Generation:
-    """One that can run here."""
-    asked: Generation = request.param
-    if reason := missing(asked):
-        pytest.skip(reason)
-    return asked
 
 
 @pytest.fixture(scope="module")
