@@ -10,7 +10,7 @@ from typing import NamedTuple
 from local_azure.errors import ApiError
 
 LARGEST = 10_000
-_SPECIFICATION = re.compile(r"(\d{1,5}):(refuse|clamp)")
+_SPECIFICATION = re.compile(r"([0-9]{1,5}):(refuse|clamp)")
 
 
 class PageLimitError(ValueError):
