@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -124,7 +125,9 @@ def test_search_of_an_unknown_collection_is_empty(stac: StacSession) -> None:
 def test_demo_catalog_has_the_items_asked_for(stac: StacSession) -> None:
     items = stac.items(limit=250)
     assert len({item["id"] for item in items}) == len(items) == 1000
-    assert all(item["properties"]["updated"] < item["properties"]["_msft:ts"] for item in items)
+    assert all(item["properties"]["updated"] < item["_msft:ts"] for item in items)
+    assert len({uuid.UUID(item["_msft:etag"]) for item in items}) == 1000
+    assert not any(name.startswith("_msft:") for item in items for name in item["properties"])
     assert {item["collection"] for item in items} == {"optical-scenes", "aerial-strips", "monthly-composites"}
 
 
@@ -169,6 +172,15 @@ def test_time_of_change_is_compared_as_text(stac: StacSession) -> None:
     found = stac.items(filter="updated >= '2024-01-01T00:00:00'", limit=1000)
     assert 0 < len(found) < 1000
     assert all(item["properties"]["updated"] >= "2024-01-01T00:00:00" for item in found)
+
+
+def test_what_stands_beside_the_properties_is_out_of_reach_of_filters_but_can_be_picked(stac: StacSession) -> None:
+    condition = {"op": ">=", "args": [{"property": "_msft:ts"}, "2000-01-01T00:00:00"]}
+    assert stac.post("/search", json={"filter": condition}).json()["features"] == []
+    picked = {"include": ["_msft:ts", "_msft:etag"], "exclude": ["links"]}
+    (item,) = stac.post("/search", json={"fields": picked, "limit": 1}).json()["features"]
+    assert set(item) == {"id", "collection", "_msft:ts", "_msft:etag"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", item["_msft:ts"])
 
 
 @pytest.mark.parametrize("name", ["datetime", "end_datetime", "updated"])

@@ -18,7 +18,7 @@ from catalogs import DATA, collection
 from conftest import running_azure
 from local_pools import GROUP, Batch, batch_account, fixed, until
 from recorded_shapes import KINDS
-from stac_session import READER_ROLE, SCOPE, grant, token
+from stac_session import READER_ROLE, SCOPE, grant, reader, token
 
 RECORDINGS = DATA.parent / "recordings"
 pytestmark = pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the folder of recordings is not beside the checkout")
@@ -287,3 +287,12 @@ def kind_differences(ours: Any, theirs: Any, place: str = "") -> set[str]:
         return set() if type(ours) is type(theirs) else {f"{place}: {ours} for {theirs}"}
     kinds = [name for name in KINDS_HERE if re.fullmatch(KINDS[name], unnamed(theirs))]
     return {f"{place}: {ours} for {theirs}" for name in kinds if not re.fullmatch(KINDS[name], ours)}
+
+
+def test_items_of_the_demo_catalog_have_the_recorded_members_in_the_recorded_order(
+    shared_azure: dict[str, str],
+) -> None:
+    page = next(each for each in CALLS if each.file == "stac-items-page").call["response_body"]["features"]
+    with reader(shared_azure) as stac:
+        (item,) = stac.get("/search", params={"limit": 1}).json()["features"]
+    assert list(item) == list(page[0])

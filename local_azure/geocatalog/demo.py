@@ -1,10 +1,11 @@
 """The generated demo catalog: three collections of different kinds, the same at every start.
 
-Items have the members of recorded ones in the recorded order, which is that of PostgreSQL's jsonb.
+Items have the members of recorded ones in the recorded order. What the catalog says of its own writing, `_msft:ts` and
+`_msft:etag`, stands beside their `properties`, where `updated` is their source's own.
 """
 
-import hashlib
 import random
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -98,13 +99,16 @@ def _item(kind: _Kind, number: int, chance: random.Random) -> Document:
     ring = [[left, bottom], [right, bottom], [right, top], [left, top], [left, bottom]]
     acquired = _FIRST + timedelta(microseconds=chance.randrange(int((_LAST - _FIRST).total_seconds() * 1e6)))
     updated = acquired + timedelta(seconds=chance.randrange(3_600, 3_000_000))
+    stored = (updated + timedelta(seconds=2)).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return {
         "id": item_id,
         "bbox": [left, bottom, right, top],
         "type": "Feature",
         "links": Links(_ROOT).of_item(kind.id, item_id),
         "assets": {"image": {"href": f"{_ASSETS}/{item_id}.tif", "type": "image/tiff; application=geotiff"}},
+        "_msft:ts": stored,
         "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "_msft:etag": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{item_id} {stored}")),
         "collection": kind.id,
         "properties": {
             "gsd": kind.gsd,
@@ -113,11 +117,9 @@ def _item(kind: _Kind, number: int, chance: random.Random) -> Document:
             "updated": _text(updated),
             "platform": kind.platform,
             "eo:cloud_cover": round(chance.uniform(0, 100), 2),
-            "_msft:ts": _text(updated + timedelta(seconds=2)),
-            "_msft:etag": hashlib.sha256(item_id.encode()).hexdigest()[:16],
         },
-        "stac_version": "1.1.0",
         "stac_extensions": ["https://stac-extensions.github.io/eo/v1.1.0/schema.json"],
+        "stac_version": "1.1.0",
     }
 
 

@@ -15,7 +15,7 @@ import zstandard
 from local_azure.geocatalog import demo, geometry
 from local_azure.geocatalog.times import instant
 
-_FORMAT = "3"
+_FORMAT = "4"
 """To be raised when the tables change, so that files of an older form are built again."""
 
 _TABLES = """
