@@ -1,4 +1,8 @@
-"""The STAC API that a GeoCatalog is built on, on loopback: stac-fastapi-pgstac before PostgreSQL with PostGIS."""
+"""The STAC API that a GeoCatalog is built on, on loopback: stac-fastapi-pgstac before PostgreSQL with PostGIS.
+
+There are two generations: the one that is installed with us, and the one that answers as recorded GeoCatalogs do. The
+older one needs other versions of what we need too, hence an environment of its own, which `.ci/run` installs.
+"""
 
 import os
 import shutil
@@ -10,15 +14,29 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
-from psycopg_pool import ConnectionPool
-from pypgstac.db import PgstacDB
-from pypgstac.load import Loader
-from pypgstac.migrate import Migrate
 
 from spatiobatch.errors import ProvisioningError
 
+
+class Generation(NamedTuple):
+    """One generation of pypgstac and stac-fastapi-pgstac."""
+
+    python: Path
+    """The interpreter of the environment that it is installed in."""
+    application: tuple[str, ...]
+    """What uvicorn is told to run."""
+
+
+NEWEST = Generation(Path(sys.executable), ("stac_fastapi.pgstac.app:create_app", "--factory"))
+ANCESTOR = Generation(
+    Path(__file__).parent.parent / ".spatiobatch" / "pgstac-0.8" / "bin" / "python",
+    ("below_stac:app", "--app-dir", str(Path(__file__).parent)),
+)
+"""pypgstac 0.8.6 and stac-fastapi-pgstac 3.0.0a4, the generation behind the service: its conformance classes, and the
+order of its members and of its ties, are those of recorded GeoCatalogs."""
 _START_SECONDS = 60
 _UNPRIVILEGED = "nobody" if os.getuid() == 0 else None
 """PostgreSQL refuses to run as root."""
@@ -26,8 +44,10 @@ _DEBIAN = "is not installed; on Debian: apt-get install --no-install-recommends 
 _OFF = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "unix_socket_directories=", "max_connections=30")
 
 
-def missing() -> str:
+def missing(generation: Generation = NEWEST) -> str:
     """Why it cannot run here, in a few words; nothing where it can."""
+    if not generation.python.exists():
+        return f"there is no {generation.python}; .ci/run installs it"
     bin_folder = _bin_folder()
     if bin_folder is None:
         return f"PostgreSQL {_DEBIAN}"
@@ -36,20 +56,22 @@ def missing() -> str:
 
 
 @contextmanager
-def running_pgstac(collections: Iterable[bytes], items: Iterable[bytes]) -> Iterator[str]:
+def running_pgstac(
+    collections: Iterable[bytes], items: Iterable[bytes], generation: Generation = NEWEST
+) -> Iterator[str]:
     """A STAC API of those collections and items; yields its address, which GeoCatalog's `/stac` stands before.
 
     Raises:
         ProvisioningError: it does not start.
     """
     with _postgres() as port:
-        server = f"host=127.0.0.1 port={port} user=pgstac dbname=postgres"
-        with ConnectionPool(server, min_size=1) as pool, PgstacDB(pool=pool) as database:
-            Migrate(database).run_migration()
-            loader = Loader(database)
-            loader.load_collections(iter(collections))
-            loader.load_items(iter(items))
-        with _api(port) as address:
+        connection = {"PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": "pgstac", "PGDATABASE": "postgres"}
+        environment = {**os.environ, **connection, "PGPASSWORD": "unused"}
+        with tempfile.TemporaryDirectory(prefix="pgstac-load-") as folder:
+            (Path(folder) / "collections.ndjson").write_bytes(b"\n".join(collections))
+            (Path(folder) / "items.ndjson").write_bytes(b"\n".join(items))
+            _run(generation.python, Path(__file__).with_name("load_pgstac.py"), folder, environment=environment)
+        with _api(environment, generation) as address:
             yield address
 
 
@@ -63,23 +85,27 @@ def _postgres() -> Iterator[int]:
         folder, data = Path(name), Path(name) / "data"
         if _UNPRIVILEGED:
             shutil.chown(folder, _UNPRIVILEGED)
-        _run(bin_folder / "initdb", "-D", data, "-U", "pgstac", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        settings = ("-U", "pgstac", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        _run(bin_folder / "initdb", "-D", data, *settings, user=_UNPRIVILEGED)
         options = " ".join(f"-c {option}" for option in (f"port={port}", "listen_addresses=127.0.0.1", *_OFF))
-        _run(bin_folder / "pg_ctl", "start", "-D", data, "-l", folder / "postgres.log", "-w", "-o", options)
+        start = ("start", "-D", data, "-l", folder / "postgres.log", "-w", "-o", options)
+        _run(bin_folder / "pg_ctl", *start, user=_UNPRIVILEGED)
         try:
             yield port
         finally:
-            _run(bin_folder / "pg_ctl", "stop", "-D", data, "-m", "immediate", "-w")
+            _run(bin_folder / "pg_ctl", "stop", "-D", data, "-m", "immediate", "-w", user=_UNPRIVILEGED)
 
 
 @contextmanager
-def _api(postgres_port: int) -> Iterator[str]:
+def _api(environment: dict[str, str], generation: Generation) -> Iterator[str]:
     """Stac-fastapi-pgstac with all that its searches can do, for the time of a `with`; yields its address."""
     port = _free_port()
     address = f"http://127.0.0.1:{port}"
-    connection = {"PGHOST": "127.0.0.1", "PGPORT": str(postgres_port), "PGUSER": "pgstac", "PGDATABASE": "postgres"}
-    environment = {**os.environ, **connection, "PGPASSWORD": "unused", "USE_API_HYDRATE": "true", "ROOT_PATH": "/stac"}
-    command = [sys.executable, "-m", "uvicorn", "stac_fastapi.pgstac.app:create_app", "--factory", "--port", str(port)]
+    hosts = dict.fromkeys(("POSTGRES_HOST_READER", "POSTGRES_HOST_WRITER"), environment["PGHOST"])
+    user = {"POSTGRES_USER": environment["PGUSER"], "POSTGRES_PASS": environment["PGPASSWORD"]}
+    where = {"POSTGRES_PORT": environment["PGPORT"], "POSTGRES_DBNAME": environment["PGDATABASE"]}
+    environment = {**environment, **hosts, **user, **where, "USE_API_HYDRATE": "true", "ROOT_PATH": "/stac"}
+    command = [str(generation.python), "-m", "uvicorn", *generation.application, "--port", str(port)]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen([*command, "--no-access-log"], env=environment, stdout=log, stderr=log)  # noqa: S603  # our own command
         try:
@@ -97,7 +123,7 @@ def _api(postgres_port: int) -> Iterator[str]:
 
 def _healthy(address: str) -> bool:
     try:
-        return httpx.get(f"{address}/_mgmt/health").is_success
+        return httpx.get(f"{address}/_mgmt/ping").is_success
     except httpx.TransportError:
         return False
 
@@ -109,14 +135,21 @@ def _bin_folder() -> Path | None:
     return Path(initdb).resolve().parent if initdb else None
 
 
-def _run(*command: str | Path) -> str:
-    """What a program of PostgreSQL's prints, run as somebody who is not root.
+def _run(*command: str | Path, environment: dict[str, str] | None = None, user: str | None = None) -> str:
+    """What a program prints.
 
     Raises:
         ProvisioningError: it fails.
     """
     ended = subprocess.run(  # noqa: S603  # our own command
-        command, user=_UNPRIVILEGED, cwd="/", capture_output=True, text=True, check=False, timeout=_START_SECONDS
+        command,
+        user=user,
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_START_SECONDS,
     )
     if ended.returncode:
         raise ProvisioningError(f"{command[0]} failed: {(ended.stderr or ended.stdout).strip()}")

@@ -13,6 +13,7 @@ import typer
 from local_azure.cloud import Options
 from local_azure.faults import FaultSpecError, parse_fault
 from local_azure.geocatalog.loading import CatalogSourceError
+from local_azure.page_limit import PageLimitError, parse_page_limit
 from local_azure.server import StateInUseError, serve
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -51,6 +52,10 @@ def main(
     stac_upstream: Annotated[str | None, typer.Option(help="Put GeoCatalog's door before this STAC API.")] = None,
     demo_items: Annotated[int, typer.Option(min=0, help="Items of the generated catalog.")] = 1000,
     geocatalog_rate: Annotated[int | None, typer.Option(min=1, help="STAC calls per second before 429.")] = None,
+    geocatalog_limit: Annotated[
+        str, typer.Option(help="Largest page, and what becomes of a larger limit: N:refuse (400) or N:clamp.")
+    ] = "1000:refuse",
+    geocatalog_delay_ms: Annotated[int, typer.Option(min=0, help="Milliseconds that each STAC answer takes.")] = 0,
     nodes: Annotated[int | None, typer.Option(min=1, help="Most nodes that run at once, whatever a pool asks.")] = None,
     core_quota: Annotated[int, typer.Option(min=0, help="Dedicated cores of a Batch account.")] = 100,
     job_quota: Annotated[int, typer.Option(min=0, help="Active jobs of a Batch account.")] = 100,
@@ -79,7 +84,8 @@ def main(
         _end(2, "give --catalog or --stac-upstream, not both")
     try:
         faults = [parse_fault(text) for text in fault or []]
-    except FaultSpecError as error:
+        page_limit = parse_page_limit(geocatalog_limit)
+    except (FaultSpecError, PageLimitError) as error:
         _end(2, str(error))
     with tempfile.TemporaryDirectory(prefix="local_azure-") as temporary:
         options = Options(
@@ -88,6 +94,8 @@ def main(
             stac_upstream=stac_upstream,
             demo_items=demo_items,
             geocatalog_rate=geocatalog_rate,
+            geocatalog_limit=page_limit,
+            geocatalog_delay_ms=geocatalog_delay_ms,
             nodes=nodes,
             core_quota=core_quota,
             job_quota=job_quota,

@@ -35,8 +35,8 @@ def http_date(moment: datetime) -> str:
 
 
 def ticks(moment: datetime) -> str:
-    """ISO 8601 with the seven fraction digits that Azure's services answer with."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "0Z"
+    """ISO 8601 as .NET writes it: a fraction without the zeros at its end, as recorded of Batch and ARM."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".") + "Z"
 
 
 def parse_time(text: str) -> datetime:

@@ -11,6 +11,7 @@ from local_azure.faults import Fault, Faults
 from local_azure.identity.access import Access
 from local_azure.identity.roles import BUILT_IN_ROLES
 from local_azure.identity.tokens import Principal, TokenAuthority
+from local_azure.page_limit import DEFAULT_PAGE_LIMIT, PageLimit
 from local_azure.store import Store, Table
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Options:
     stac_upstream: str | None = None
     demo_items: int = 1000
     geocatalog_rate: int | None = None
+    geocatalog_limit: PageLimit = DEFAULT_PAGE_LIMIT
+    geocatalog_delay_ms: int = 0
     nodes: int | None = None
     core_quota: int = 100
     job_quota: int = 100

@@ -1,5 +1,6 @@
 """`--record FILE`: one JSON line per request, without secrets."""
 
+import gzip
 import json
 import re
 import time
@@ -40,7 +41,7 @@ class RecordingMiddleware:
             await self._app(scope, receive, send)
             return
         asked, answered = bytearray(), bytearray()
-        answer: dict[str, Any] = {"status": None, "type": ""}
+        answer: dict[str, Any] = {"status": None, "type": "", "encoding": ""}
 
         async def listen() -> Message:
             message = await receive()
@@ -50,7 +51,9 @@ class RecordingMiddleware:
         async def speak(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer["status"] = message["status"]
-                answer["type"] = dict(message["headers"]).get(b"content-type", b"").decode()
+                headers = dict(message["headers"])
+                answer["type"] = headers.get(b"content-type", b"").decode()
+                answer["encoding"] = headers.get(b"content-encoding", b"").decode()
             else:
                 answered.extend(message.get("body", b""))
             await send(message)
@@ -69,7 +72,7 @@ class RecordingMiddleware:
                     "url": redact(self._root + scope["raw_path"].decode() + (f"?{query}" if query else "")),
                     "headers": {name: value for name, value in headers.items() if name != "authorization"},
                     "request_body": _readable(bytes(asked), headers.get("content-type", "")),
-                    "response_body": _readable(bytes(answered), answer["type"]),
+                    "response_body": _readable(_plain(bytes(answered), answer["encoding"]), answer["type"]),
                     "status": answer["status"],
                 }
             )
@@ -77,6 +80,11 @@ class RecordingMiddleware:
     def _write(self, line: dict[str, Any]) -> None:
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _plain(body: bytes, encoding: str) -> bytes:
+    """The body as it was before it was compressed."""
+    return gzip.decompress(body) if encoding == "gzip" else body
 
 
 def _readable(body: bytes, content_type: str) -> Any:

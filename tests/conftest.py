@@ -15,7 +15,7 @@ import pytest
 hypothesis.settings.register_profile("same every time", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same every time")
 
-pytest_plugins = ("flow_runs", "serving", "fault_report")
+pytest_plugins = ("flow_runs", "serving", "fault_report", "generations")
 
 _OURS = ("SPATIOBATCH_", "AZURE_", "LOCAL_AZURE_", "PREFECT_", "IDENTITY_", "MSI_")
 

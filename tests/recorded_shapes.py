@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 KINDS = {
     "text": ".+",
-    "time": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{5,7}Z",
+    "time": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,6}[1-9])?Z",
     "whole seconds": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
     "date": r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT",
     "duration": r"P(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?",

@@ -84,6 +84,16 @@ def test_pool_within_the_limits_is_made(batch: Batch) -> None:
     assert refused(batch.client.enable_pool_auto_scale, "scaled", broken) == "AutoScalingFormulaSyntaxError"
 
 
+def test_durations_of_a_pool_come_back_in_their_shortest_form(batch: Batch) -> None:
+    scale = {"enableAutoScale": True, "autoScaleFormula": FORMULA, "autoScaleEvaluationInterval": "PT06M00S"}
+    body = {"id": "short", "vmSize": "standard_d2s_v3", "virtualMachineConfiguration": IMAGE}
+    batch.client.create_pool(body | scale)
+    assert batch.client.get_pool("short").as_dict()["autoScaleEvaluationInterval"] == "PT6M"
+    batch.client.enable_pool_auto_scale("short", {"autoScaleEvaluationInterval": "PT0H90M"})
+    told = batch.client.get_pool("short").as_dict()
+    assert (told["autoScaleEvaluationInterval"], told["resizeTimeout"]) == ("PT1H30M", "PT15M")
+
+
 @pytest.mark.parametrize(
     "resize",
     [

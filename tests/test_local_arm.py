@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ import pytest
 import requests
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceModifiedError, ResourceNotFoundError
+from azure.core.rest import HttpRequest
 from azure.identity import ClientSecretCredential, ManagedIdentityCredential
 from azure.mgmt.authorization import AuthorizationManagementClient
 from azure.mgmt.batch import BatchManagementClient
@@ -474,3 +476,17 @@ def test_assignments_are_listed_by_principal_and_scope(operator: Clients, group:
 def test_geocatalog_names_its_address(azure: dict[str, str], operator: Clients) -> None:
     found = operator.resources.resources.get_by_id(azure["LOCAL_AZURE_GEOCATALOG_ID"], api_version="2026-04-15")
     assert found.properties["catalogUri"] == azure["LOCAL_AZURE_GEOCATALOG_URL"]
+
+
+def test_geocatalog_is_answered_as_recorded(azure: dict[str, str], operator: Clients, group: str) -> None:
+    seeded = f"{azure['LOCAL_AZURE_ARM_URL']}{azure['LOCAL_AZURE_GEOCATALOG_ID']}?api-version=2026-04-15"
+    own = f"/subscriptions/{azure['LOCAL_AZURE_SUBSCRIPTION_ID']}/resourceGroups/{group}/providers"
+    made = f"{azure['LOCAL_AZURE_ARM_URL']}{own}/Microsoft.Orbital/geoCatalogs/another?api-version=2026-04-15"
+    put = HttpRequest("PUT", made, json={"location": "eastus", "properties": {"tier": "Basic"}})
+    for request in (HttpRequest("GET", seeded), put, HttpRequest("GET", made)):
+        answer = operator.batch.send_request(request)
+        found = answer.json()
+        assert list(found) == ["id", "name", "type", "location", "tags", "systemData", "properties"]
+        assert found["type"] == "microsoft.orbital/geocatalogs"
+        assert list(found["properties"])[:3] == ["tier", "catalogUri", "provisioningState"]
+        assert re.fullmatch('"[0-9a-f]{8}-0000-0100-0000-[0-9a-f]{8}0000"', answer.headers["ETag"])

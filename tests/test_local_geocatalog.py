@@ -1,8 +1,12 @@
 """The local GeoCatalog: who is let in, what can be searched, and what stands behind the door."""
 
 import json
+import re
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -88,9 +92,11 @@ def test_landing_page_leads_to_the_description_of_the_service(stac: StacSession)
     assert answer.headers["content-type"] == link["type"]
 
 
-def test_conformance_names_filter_sort_and_fields(stac: StacSession) -> None:
-    classes = " ".join(stac.get("/conformance").json()["conformsTo"])
-    assert all(name in classes for name in ("item-search#filter", "item-search#sort", "item-search#fields"))
+def test_conformance_names_the_classes_of_the_service(stac: StacSession) -> None:
+    classes = stac.get("/conformance").json()["conformsTo"]
+    assert len(classes) == 15
+    assert classes == stac.get("/").json()["conformsTo"]
+    assert {name.partition("item-search")[2] for name in classes} == {"", "#filter", "#sort", "#fields", "#query"}
 
 
 def test_queryables_are_a_schema(stac: StacSession) -> None:
@@ -102,7 +108,14 @@ def test_queryables_are_a_schema(stac: StacSession) -> None:
 def test_unknown_collection_and_item_are_404(stac: StacSession) -> None:
     for path in ("/collections/none", "/collections/none/items", "/collections/optical-scenes/items/none"):
         answer = stac.get(path)
-        assert (answer.status_code, answer.json()["code"]) == (404, "NotFoundError")
+        assert (answer.status_code, error_code(answer)) == (404, "ResourceNotFound")
+        assert answer.headers["x-ms-error-code"] == "ResourceNotFound"
+
+
+@pytest.mark.parametrize("item", ["a/b", "a%2Fb", "optical-scenes-0000000/"])
+def test_item_whose_id_has_a_slash_is_404(stac: StacSession, item: str) -> None:
+    answer = stac.get(f"/collections/optical-scenes/items/{item}")
+    assert (answer.status_code, error_code(answer)) == (404, "ResourceNotFound")
 
 
 def test_search_of_an_unknown_collection_is_empty(stac: StacSession) -> None:
@@ -112,7 +125,9 @@ def test_search_of_an_unknown_collection_is_empty(stac: StacSession) -> None:
 def test_demo_catalog_has_the_items_asked_for(stac: StacSession) -> None:
     items = stac.items(limit=250)
     assert len({item["id"] for item in items}) == len(items) == 1000
-    assert all(item["properties"]["updated"] < item["properties"]["_msft:ts"] for item in items)
+    assert all(item["properties"]["updated"] < item["_msft:ts"] for item in items)
+    assert len({uuid.UUID(item["_msft:etag"]) for item in items}) == 1000
+    assert not any(name.startswith("_msft:") for item in items for name in item["properties"])
     assert {item["collection"] for item in items} == {"optical-scenes", "aerial-strips", "monthly-composites"}
 
 
@@ -141,20 +156,40 @@ def test_filter_finds_what_the_reference_evaluator_finds(stac: StacSession, text
 
 
 def test_filter_as_json_finds_the_same_as_text(stac: StacSession) -> None:
-    condition = {"op": ">=", "args": [{"property": "updated"}, {"timestamp": "2024-01-01T00:00:00Z"}]}
+    condition = {"op": ">=", "args": [{"property": "datetime"}, {"timestamp": "2024-01-01T00:00:00Z"}]}
     found = stac.ids(method="POST", filter=condition, limit=1000)
-    assert found == stac.ids(filter="updated >= TIMESTAMP('2024-01-01T00:00:00Z')", limit=1000)
+    assert found == stac.ids(filter="datetime >= TIMESTAMP('2024-01-01T00:00:00Z')", limit=1000)
     assert 0 < len(found) < 1000
 
 
-@pytest.mark.parametrize("name", ["datetime", "end_datetime"])
-def test_temporal_operators_compare_the_property_they_are_asked_for(stac: StacSession, name: str) -> None:
+@pytest.mark.parametrize("name", ["updated", "start_datetime", "_msft:ts", "nothing"])
+def test_timestamp_beside_what_no_queryable_declares_is_500(stac: StacSession, name: str) -> None:
+    condition = {"op": ">=", "args": [{"property": name}, {"timestamp": "2024-01-01T00:00:00Z"}]}
+    assert stac.post("/search", json={"filter": condition}).status_code == 500
+
+
+def test_time_of_change_is_compared_as_text(stac: StacSession) -> None:
+    found = stac.items(filter="updated >= '2024-01-01T00:00:00'", limit=1000)
+    assert 0 < len(found) < 1000
+    assert all(item["properties"]["updated"] >= "2024-01-01T00:00:00" for item in found)
+
+
+def test_what_stands_beside_the_properties_is_out_of_reach_of_filters_but_can_be_picked(stac: StacSession) -> None:
+    condition = {"op": ">=", "args": [{"property": "_msft:ts"}, "2000-01-01T00:00:00"]}
+    assert stac.post("/search", json={"filter": condition}).json()["features"] == []
+    picked = {"include": ["_msft:ts", "_msft:etag"], "exclude": ["links"]}
+    (item,) = stac.post("/search", json={"fields": picked, "limit": 1}).json()["features"]
+    assert set(item) == {"id", "collection", "_msft:ts", "_msft:etag"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", item["_msft:ts"])
+
+
+@pytest.mark.parametrize("name", ["datetime", "end_datetime", "updated"])
+def test_temporal_operators_compare_the_range_of_an_item(stac: StacSession, name: str) -> None:
     text = f"T_DURING({name}, INTERVAL('2023-01-31T00:00:00Z', '2023-12-31T00:00:00Z'))"
     found = stac.items(filter=text, collections="monthly-composites")
-    shown = "start_datetime" if name == "datetime" else name
     assert found
-    assert {item["properties"][shown][:7] for item in found} <= {f"2023-{month:02}" for month in range(1, 13)}
-    assert all("2023-01-31" < item["properties"][shown] < "2023-12-31" for item in found)
+    assert all(item["properties"]["start_datetime"] > "2023-01-31" for item in found)
+    assert all(item["properties"]["end_datetime"] < "2023-12-31" for item in found)
 
 
 @pytest.mark.parametrize("operator", ["t_finishedBy", "t_metBy", "t_overlappedBy", "t_startedBy"])
@@ -179,7 +214,7 @@ def test_bbox_intersects_and_s_intersects_agree(stac: StacSession) -> None:
         {"filter": "eo:cloud_cover <"},
         {"filter": "gsd = 1 + 2"},
         {"filter": "A_CONTAINS(platform, ('a'))"},
-        {"filter": "updated > TIMESTAMP('yesterday')"},
+        {"filter": "datetime > TIMESTAMP('yesterday')"},
         {"datetime": "yesterday"},
         {"datetime": "2025-01-01T00:00:00Z/2024-01-01T00:00:00Z"},
         {"bbox": "1,2,3"},
@@ -207,9 +242,11 @@ def test_query_extension_narrows_the_search(stac: StacSession) -> None:
 
 
 def test_fields_reduce_the_items(stac: StacSession) -> None:
-    assert all(set(item) == {"id"} for item in stac.items(method="POST", fields={"include": ["id"]}, limit=500))
-    (item,) = stac.get("/search", params={"fields": "id,properties.gsd", "limit": 1}).json()["features"]
-    assert set(item) == {"id", "properties"}
+    reduced = stac.items(method="POST", fields={"include": ["bbox"], "exclude": ["links"]}, limit=500)
+    assert all(set(item) == {"id", "collection", "bbox"} for item in reduced)
+    (item,) = stac.get("/search", params={"fields": "properties.gsd", "limit": 1}).json()["features"]
+    assert set(item) == {"id", "collection", "properties", "links"}
+    assert [link["rel"] for link in item["links"]] == ["collection", "parent", "root", "self"]
     assert set(item["properties"]) == {"gsd"}
     (item,) = stac.get("/search", params={"fields": "-assets,-properties.gsd", "limit": 1}).json()["features"]
     assert "assets" not in item
@@ -217,15 +254,85 @@ def test_fields_reduce_the_items(stac: StacSession) -> None:
     assert "updated" in item["properties"]
 
 
-def test_collections_are_paged_by_ten(start_azure: Callable[..., dict[str, str]], tmp_path: Path) -> None:
+def test_reduced_items_are_plain_json(stac: StacSession) -> None:
+    assert stac.get("/search").headers["content-type"] == "application/geo+json"
+    assert stac.get("/search", params={"fields": "id"}).headers["content-type"] == "application/json"
+
+
+def test_items_of_a_collection_take_no_filter_order_and_fields(stac: StacSession) -> None:
+    asked = {"filter": "eo:cloud_cover > 100", "sortby": "id", "fields": "id", "ids": "none", "limit": 1000}
+    found = stac.get("/collections/aerial-strips/items", params=asked).json()["features"]
+    assert found == stac.items(collections="aerial-strips", limit=1000)
+
+
+def test_all_collections_are_in_one_answer(start_azure: Callable[..., dict[str, str]], tmp_path: Path) -> None:
     lines = [json.dumps({"type": "Collection", "id": f"c{n:02d}", "links": []}) for n in range(23)]
     catalog = tmp_path / "catalog"
     catalog.mkdir()
     catalog.joinpath("collections.ndjson").write_text("\n".join(lines))
     with reader(start_azure("--catalog", str(catalog))) as session:
-        pages = [[found["id"] for found in page["collections"]] for page in session.pages("GET", "/collections", {})]
-    assert [len(page) for page in pages] == [10, 10, 3]
-    assert [found for page in pages for found in page] == [f"c{n:02d}" for n in range(23)]
+        answer = session.get("/collections", params={"limit": 10, "offset": 5}).json()
+    assert [found["id"] for found in answer["collections"]] == [f"c{n:02d}" for n in range(23)]
+    assert (answer["numberMatched"], answer["numberReturned"]) == (23, 23)
+    assert [link["rel"] for link in answer["links"]] == ["root", "self"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "asked", "status", "found"),
+    [("5:refuse", 5, 200, 5), ("5:refuse", 6, 400, 0), ("5:clamp", 6, 200, 5), ("10000:clamp", 20_000, 200, 20)],
+)
+def test_larger_pages_than_there_are_get_refused_or_cut(
+    start_azure: Callable[..., dict[str, str]], limit: str, asked: int, status: int, found: int
+) -> None:
+    with reader(start_azure("--demo-items", "20", "--geocatalog-limit", limit)) as session:
+        for answer in (
+            session.get("/search", params={"limit": asked}),
+            session.post("/search", json={"limit": asked}),
+        ):
+            assert (answer.status_code, len(answer.json().get("features", []))) == (status, found)
+            assert answer.headers.get("x-ms-error-code") == (None if status == 200 else "BadRequestError")
+        assert session.get("/collections/optical-scenes/items", params={"limit": asked}).status_code == status
+
+
+def test_answers_take_as_long_as_they_are_told_to_but_wait_side_by_side(
+    start_azure: Callable[..., dict[str, str]],
+) -> None:
+    with reader(start_azure("--demo-items", "1", "--geocatalog-delay-ms", "700")) as session:
+        began = time.monotonic()
+        with ThreadPoolExecutor(5) as threads:
+            answers = list(threads.map(lambda _: session.get("/conformance"), range(5)))
+        assert all(answer.elapsed.total_seconds() >= 0.7 for answer in answers)
+        assert time.monotonic() - began < 5 * 0.7
+
+
+def test_each_answer_has_an_id_of_its_own(stac: StacSession) -> None:
+    answers = [stac.get("/conformance"), stac.get("/collections/none"), stac.get("", allow_redirects=False)]
+    ids = {answer.headers["x-request-id"] for answer in answers}
+    assert len(ids) == 3
+    assert all(re.fullmatch("[0-9a-f]{32}", found) for found in ids)
+
+
+def test_larger_answers_are_compressed_for_who_takes_that(stac: StacSession) -> None:
+    large, small = stac.get("/collections"), stac.get("/collections/none")
+    assert (large.headers["content-encoding"], large.headers["vary"]) == ("gzip", "Accept-Encoding")
+    assert "content-encoding" not in small.headers
+    plain = stac.get("/collections", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.content == large.content
+
+
+def test_landing_page_is_where_the_address_without_a_slash_sends_to(stac: StacSession) -> None:
+    answer = stac.get("", allow_redirects=False)
+    assert (answer.status_code, answer.content) == (307, b"")
+    assert answer.headers["location"] == f"{stac.root}/?api-version={API_VERSION}"
+
+
+def test_get_that_says_json_and_has_no_body_is_400(stac: StacSession) -> None:
+    answer = stac.get("/collections", headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": {"code": "BadRequestError", "message": "Expecting Value: Line 1 Column 1 (Char 0)"}
+    }
 
 
 class _Upstream(BaseHTTPRequestHandler):
@@ -280,7 +387,7 @@ def test_upstream_serves_behind_the_door(start_azure: Callable[..., dict[str, st
     assert json.loads(body) == {"limit": 1}
     assert "authorization" not in headers
     assert (headers["x-forwarded-proto"], headers["x-forwarded-prefix"]) == ("https", "/stac")
-    assert f"https://{headers['x-forwarded-host']}/stac" == session.root
+    assert f"https://{headers['x-forwarded-host']}:{headers['x-forwarded-port']}/stac" == session.root
 
 
 def test_upstream_that_does_not_answer_is_502(start_azure: Callable[..., dict[str, str]]) -> None:

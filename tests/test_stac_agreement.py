@@ -1,6 +1,7 @@
 """The local GeoCatalog and stac-fastapi-pgstac, which GeoCatalog is built on, answer the same of the same catalog.
 
-Where they do not, the docstrings of local_azure.geocatalog say so; the cases below are all that agree.
+Two generations of it are asked: the one behind the service, and the newest, for what has not changed since. Where they
+do not agree, the docstrings of local_azure.geocatalog say so; the cases below are all that do.
 """
 
 import json
@@ -10,13 +11,12 @@ from typing import Any
 import pytest
 from catalogs import without_links
 from conftest import running_azure
+from generations import of_the_newest, of_the_service
 from stac_session import StacSession, reader
 from test_pgstac import collection, item, moments
 
-from benchmarks.pgstac import missing, running_pgstac
+from benchmarks.pgstac import Generation, running_pgstac
 from local_azure.geocatalog import demo
-
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
 Both = tuple[StacSession, StacSession]
 Query = dict[str, Any]
@@ -49,16 +49,16 @@ def shaped() -> Iterator[bytes]:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+def both(generation: Generation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     """Readers of the local GeoCatalog and of pgstac behind its door, of one catalog."""
     folder, behind = tmp_path_factory.mktemp("ours"), tmp_path_factory.mktemp("pgstac")
     collections = [*demo.collections(), collection("moments"), collection("shaped")]
-    items = [*(body for _, body in demo.items(200, "https://example.com/stac")), *moments(), *shaped()]
+    items = [*(body for _, body in demo.items(200)), *moments(), *shaped()]
     (folder / "collections.ndjson").write_bytes(b"\n".join(collections))
     (folder / "items.ndjson").write_bytes(b"\n".join(items))
     with (
-        running_pgstac(collections, items) as address,
-        running_azure(folder, "--catalog", str(folder)) as local,
+        running_pgstac(collections, items, generation) as address,
+        running_azure(folder, "--catalog", str(folder), "--geocatalog-limit", "10000:clamp") as local,
         running_azure(behind, "--stac-upstream", address) as upstream,
         reader(local) as ours,
         reader(upstream) as theirs,
@@ -94,15 +94,25 @@ def test_pages_of_a_collection_agree(both: Both) -> None:
     assert len(agreed(both, {"limit": 9}, path="/collections/moments/items")) == 102
 
 
-@pytest.mark.parametrize(
-    "keys",
-    [
-        *("datetime", "-datetime", "+id", "-id", "collection", "-collection,datetime", "platform,-id"),
-        *("start_datetime,id", "end_datetime", "-end_datetime", "updated", "-updated,id", "text", "-text", "nothing"),
-    ],
-)
-def test_orders_agree_to_the_last_tie_and_null(both: Both, keys: str) -> None:
+@pytest.mark.parametrize("keys", ["-datetime", "+id", "-id", "platform,-id", "-end_datetime", "-updated,id"])
+def test_orders_agree_to_the_last_null(both: Both, keys: str) -> None:
     assert len(agreed(both, {"sortby": keys, "limit": 60})) == 314
+
+
+@of_the_service
+@pytest.mark.parametrize(
+    "keys", ["datetime", "collection", "-collection,datetime", "end_datetime", "text", "-text", "nothing"]
+)
+def test_ties_go_by_id_downwards_whatever_the_direction(both: Both, keys: str) -> None:
+    assert len(agreed(both, {"sortby": keys, "limit": 1000})) == 314
+
+
+@of_the_service
+@pytest.mark.parametrize("keys", ["datetime", "collection", "updated"])
+def test_pages_of_an_ascending_sort_skip_and_repeat_the_same_ties(both: Both, keys: str) -> None:
+    found = agreed(both, {"sortby": keys, "limit": 7})
+    assert len(set(found)) < len(found)
+    assert len(set(found)) < 314
 
 
 @pytest.mark.parametrize("bbox", ["-10,50,0,60", "0,0,1,1", "1,0,1.5,1", "-180,-90,180,90", "0.3,0.3,0.4,0.4"])
@@ -134,7 +144,6 @@ def test_shapes_agree(both: Both, shape: Query) -> None:
         "2024-01-03T00:00:00.000001Z",
         "2024-01-02T23:59:59.999999Z",
         "2024-01-03T02:00:00+02:00",
-        "2024-01-06T23:59:59.9999996Z",  # PostgreSQL rounds it to the next day
         "2024-01-07T00:00:00Z",
         "2024-01-02T23:59:59.999999Z/2024-01-03T00:00:00Z",
         "2024-01-03T00:00:00Z/2024-01-03T00:00:00.000001Z",
@@ -147,6 +156,12 @@ def test_shapes_agree(both: Both, shape: Query) -> None:
 )
 def test_intervals_agree_to_the_microsecond(both: Both, method: str, asked: str) -> None:
     assert agreed(both, {"datetime": asked, "limit": 1000}, method)
+
+
+@of_the_newest
+def test_what_is_finer_than_a_microsecond_is_rounded(both: Both) -> None:
+    # The generation behind the service has Python read the interval of a GET, which cuts it off.
+    assert agreed(both, {"datetime": "2024-01-06T23:59:59.9999996Z", "limit": 1000})
 
 
 @pytest.mark.parametrize(
@@ -163,20 +178,26 @@ def test_intervals_agree_to_the_microsecond(both: Both, method: str, asked: str)
             "number = 1 OR text = 'zebra'",
         ),
         *("text IS NULL", "text IS NOT NULL", "flag IS NULL", "nothing IS NULL", "datetime IS NOT NULL"),
-        *("start_datetime IS NOT NULL", "end_datetime IS NOT NULL", "updated >= '2024-01-01T00:00:00'"),
+        *("end_datetime IS NOT NULL", "updated >= '2024-01-01T00:00:00'"),
     ],
 )
 def test_filters_agree(both: Both, text: str) -> None:
     assert agreed(both, {"filter": text, "limit": 1000})
 
 
-@pytest.mark.parametrize("name", ["datetime", "start_datetime", "end_datetime"])
+@of_the_service
+@pytest.mark.parametrize("text", ["start_datetime IS NULL", "start_datetime >= '2024-01-02'", "type IS NULL"])
+def test_what_is_no_queryable_is_text_or_nothing(both: Both, text: str) -> None:
+    assert agreed(both, {"filter": text, "limit": 1000})
+
+
+@pytest.mark.parametrize("name", ["datetime", "end_datetime"])
 def test_no_item_of_pgstac_lacks_a_range(both: Both, name: str) -> None:
     # A lone start_datetime or end_datetime beside a datetime leaves the datetime as both.
     assert agreed(both, {"filter": f"{name} IS NULL"}) == []
 
 
-@pytest.mark.parametrize("name", ["datetime", "start_datetime", "end_datetime"])
+@pytest.mark.parametrize("name", ["datetime", "end_datetime"])
 @pytest.mark.parametrize("operator", ["=", "<>", "<", "<=", ">", ">="])
 @pytest.mark.parametrize("moment", ["2024-01-03T00:00:00Z", "2024-01-03T00:00:00.000001Z"])
 def test_moments_agree(both: Both, name: str, operator: str, moment: str) -> None:
@@ -188,18 +209,18 @@ def test_half_open_intervals_agree(both: Both) -> None:
     assert agreed(both, {"filter": text, "limit": 1000})
 
 
-@pytest.mark.parametrize("name", ["datetime", "end_datetime"])
+@of_the_service
+@pytest.mark.parametrize("name", ["datetime", "end_datetime", "updated"])
 @pytest.mark.parametrize(
     "operator",
     [
         *("t_after", "t_before", "t_contains", "t_disjoint", "t_during", "t_equals", "t_finishedBy", "t_finishes"),
-        *("t_intersects", "t_meets", "t_metBy", "t_overlappedBy", "t_overlaps", "t_startedBy", "t_starts"),
+        *("t_intersects", "t_meets", "t_metBy", "t_startedBy", "t_starts"),
     ],
 )
-def test_temporal_operators_agree(both: Both, name: str, operator: str) -> None:
+def test_temporal_operators_compare_the_range_of_an_item(both: Both, name: str, operator: str) -> None:
     operands = [{"property": name}, {"interval": ["2024-01-03T00:00:00Z", "2024-01-05T00:00:00Z"]}]
-    for args in (operands, operands[::-1]):
-        filtered(both, {"op": operator, "args": args}, collections=["moments"])
+    filtered(both, {"op": operator, "args": operands}, collections=["moments"])
 
 
 @pytest.mark.parametrize(
@@ -232,7 +253,6 @@ def test_ids_and_collections_agree(both: Both, asked: Query, found: int) -> None
         {"eo:cloud_cover": {"gte": 95}},
         {"number": {"gt": 1, "lt": 4}},
         {"number": {"ne": 1}},
-        {"number": {"neq": 1}},
         {"text": {"eq": "zebra"}},
     ],
 )
@@ -245,14 +265,27 @@ def test_the_query_extension_agrees(both: Both, comparisons: Query) -> None:
     [
         *("id", "id,properties.number", "-assets", "-properties.number", "properties", "-properties", "id,-properties"),
         *("nothing", "properties.nothing", "+id,+geometry", "properties.nested.deep", "assets.data.href", "-bbox"),
-        *("id,-id", "-properties,properties.number", "-properties.nested.deep.value", "properties,-properties.number"),
+        *("-properties.nested.deep.value", "properties,-properties.number", "-links", "links,-properties"),
     ],
 )
-def test_fields_agree(both: Both, fields: str) -> None:
+def test_fields_agree_but_for_what_is_always_included(both: Both, fields: str) -> None:
     asked = {"fields": fields, "collections": "shaped", "limit": 100}
-    ours, theirs = (without_links(stac.items(**asked)) for stac in both)
-    assert ours == theirs
+    ours, theirs = (stac.items(**asked) for stac in both)
+    assert [relations(item) for item in ours] == [relations(item) for item in theirs]
+    assert bare(ours) == bare(theirs)
     assert len(ours) == 12
+
+
+def relations(item: Query) -> list[str]:
+    """Of an item's links."""
+    return [link["rel"] for link in item.get("links", [])]
+
+
+def bare(items: list[Query]) -> list[Query]:
+    """Items without links, id and collection."""
+    return [
+        {name: value for name, value in item.items() if name not in ("links", "id", "collection")} for item in items
+    ]
 
 
 def test_an_item_and_the_collections_agree(both: Both) -> None:
@@ -262,6 +295,7 @@ def test_an_item_and_the_collections_agree(both: Both) -> None:
     assert sorted(each["id"] for each in ours) == sorted(each["id"] for each in theirs)
 
 
+@of_the_newest
 @pytest.mark.parametrize(
     ("path", "asked"),
     [

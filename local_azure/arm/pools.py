@@ -24,7 +24,7 @@ from local_azure.arm.pool_properties import (
     refuse_fixed,
 )
 from local_azure.arm.resources import check_tags, etag
-from local_azure.clock import ticks
+from local_azure.clock import http_date, parse_time, ticks
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
 from local_azure.store import Document
@@ -195,7 +195,8 @@ class Pools:
 
 
 def _shown(pool: Document) -> Response:
-    return JSONResponse(pool, headers={"ETag": pool["etag"]})
+    changed = http_date(parse_time(pool["properties"]["lastModified"]))
+    return JSONResponse(pool, headers={"ETag": pool["etag"], "Last-Modified": changed})
 
 
 def _key(call: Call) -> str:

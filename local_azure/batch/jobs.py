@@ -7,6 +7,7 @@ manager starts on an idle node only, but does not keep others from joining it th
 from local_azure.batch.exits import FAILURE_EXIT_CODE
 from local_azure.batch.lifecycle import JobLifecycle, job_key
 from local_azure.batch.states import ON_A_NODE
+from local_azure.clock import parse_time
 from local_azure.store import Document
 
 
@@ -20,7 +21,9 @@ class Jobs(JobLifecycle):
         """
         jobs = [job for job in self._jobs_on(account, pool) if job["state"] == "active"]
         candidates = [(job, task) for job in jobs if (task := self._candidate(job, free_slots))]
-        first = min(candidates, key=lambda pair: (-pair[0]["priority"], pair[1]["creationTime"]), default=None)
+        first = min(
+            candidates, key=lambda pair: (-pair[0]["priority"], parse_time(pair[1]["creationTime"])), default=None
+        )
         return first[1] if first else None
 
     def demand(self, account: str, pool: str) -> tuple[int, int]:

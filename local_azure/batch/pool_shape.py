@@ -7,6 +7,7 @@ in the letter case of enumerations, except `nodeFillType` as recorded answers sh
 
 from typing import Any
 
+from local_azure.batch.durations import normal_duration
 from local_azure.clock import ticks
 from local_azure.store import Document
 
@@ -56,7 +57,7 @@ def data_plane_pool(pool: Document, url: str) -> Document:
         "allocationStateTransitionTime": own.get("allocationStateTransitionTime", own["creationTime"]),
         "vmSize": own["vmSize"].lower(),
         "virtualMachineConfiguration": _to_data_plane(machine),
-        "resizeTimeout": resize.get("resizeTimeout", "PT15M"),
+        "resizeTimeout": normal_duration(resize.get("resizeTimeout", "PT15M")),
         "resizeErrors": _resize_errors(own),
         "currentDedicatedNodes": own.get("currentDedicatedNodes", 0),
         "currentLowPriorityNodes": own.get("currentLowPriorityNodes", 0),
@@ -78,7 +79,7 @@ def _autoscale(own: Document) -> Document:
     return {
         "enableAutoScale": True,
         "autoScaleFormula": settings["formula"],
-        "autoScaleEvaluationInterval": settings.get("evaluationInterval", "PT15M"),
+        "autoScaleEvaluationInterval": normal_duration(settings.get("evaluationInterval", "PT15M")),
         "autoScaleRun": _autoscale_run(own.get("autoScaleRun")),
     }
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from local_azure.batch.exits import satisfies_dependants, succeeded
 from local_azure.batch.states import ON_A_NODE, TASK_TRANSITIONS, move, touch
+from local_azure.clock import parse_time
 from local_azure.errors import ApiError
 from local_azure.store import Document, Table
 
@@ -143,7 +144,7 @@ class Tasks:
 
     def first_waiting(self, job_key: str, free_slots: int) -> Document | None:
         """The oldest waiting task of a job that fits and whose dependencies are met."""
-        return min(self._heads(job_key, free_slots), key=lambda task: str(task["creationTime"]), default=None)
+        return min(self._heads(job_key, free_slots), key=lambda task: parse_time(task["creationTime"]), default=None)
 
     def _heads(self, job_key: str, free_slots: int) -> Iterator[Document]:
         for slots, keys in self.of(job_key).waiting.items():

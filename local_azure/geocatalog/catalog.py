@@ -1,22 +1,27 @@
 """The catalog: collections and items in one read-only SQLite file, and the searches over it.
 
-Follows pgstac 0.10 (https://github.com/stac-utils/pgstac): an item's range is its start and end if both
-are there, otherwise its `datetime`; the `datetime` parameter matches closed intervals that overlap;
-pages are sorted by `datetime` downwards unless told otherwise, ties by collection and id in the direction
-of the first key, and continue after the item that the token names.
+Follows pgstac 0.8 (https://github.com/stac-utils/pgstac), the generation that answers as recorded GeoCatalogs do: an
+item's range is its start and end if both are there, otherwise its `datetime`; the `datetime` parameter matches closed
+intervals that overlap; pages are sorted by `datetime` downwards unless told otherwise, and by id downwards where the
+sort does not name `id`. A page continues after the item that the token names, where that item is by then; but by id in
+the direction of the first key (`get_token_filter`), whichever way the page was sorted (`sort_sqlorderby`). So an
+ascending sort that does not name `id` skips and repeats ties at the ends of its pages; and items of one id and moment
+in two collections pass for one there, whatever the sort.
 
 Differences: items without a range are kept (they match no interval, and sort as null does in
 PostgreSQL); a range that ends before it starts is taken for its start; text sorts by code point, numbers by
-value, which pgstac sorts as text unless a queryable declares them.
+value, which pgstac sorts as text unless a queryable declares them; items without a value are not repeated on each page
+of a sort upwards by a second key.
 """
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from local_azure.geocatalog.envelope import no_collection
 from local_azure.geocatalog.filters import Condition, all_of, column
 from local_azure.geocatalog.geometry import relates
 from local_azure.geocatalog.times import instant
@@ -37,7 +42,7 @@ class SortKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Page:
-    """Items as stored, and the token of the page that follows."""
+    """Items, and the token of the page that follows."""
 
     bodies: list[bytes]
     next_token: str | None
@@ -54,17 +59,36 @@ class Search:
 
     @property
     def order(self) -> list[SortKey]:
-        """The sort keys, with what makes the order total."""
-        keys = list(self.sort_keys) or [SortKey("datetime", descending=True)]
-        named = {key.field for key in keys}
-        return [*keys, *(SortKey(name, keys[0].descending) for name in ("collection", "id") if name not in named)]
+        """The sort keys, with `id` downwards where none names it."""
+        return self._with_id(descending=True)
+
+    @property
+    def continuation(self) -> list[SortKey]:
+        """The keys by which the next page continues, up to `id`; pgstac adds it in the direction of the first key."""
+        keys = self._with_id(descending=self._keys[0].descending)
+        return keys[: [key.field for key in keys].index("id") + 1]
+
+    @property
+    def _keys(self) -> list[SortKey]:
+        return list(self.sort_keys) or [SortKey("datetime", descending=True)]
+
+    def _with_id(self, *, descending: bool) -> list[SortKey]:
+        named = any(key.field == "id" for key in self._keys)
+        return self._keys if named else [*self._keys, SortKey("id", descending)]
 
 
 class Catalog:
     """Reads one catalog file, from any thread."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, served: Callable[[bytes], bytes] = bytes) -> None:
+        """Open a catalog file.
+
+        Args:
+            file: what `catalog_file` has built.
+            served: makes of an item as it is stored what is answered.
+        """
         self._file = file
+        self._served = served
         self._threads = threading.local()
 
     @property
@@ -74,24 +98,28 @@ class Catalog:
         connection: sqlite3.Connection = self._threads.connection
         return connection
 
-    def collections(self, limit: int, offset: int) -> list[bytes]:
-        """Some collections as stored, in the order of the source."""
-        rows = self._connection.execute(
-            "SELECT body FROM collections ORDER BY position LIMIT ? OFFSET ?", (limit, offset)
-        )
-        return [body for (body,) in rows]
+    def collections(self) -> list[bytes]:
+        """The collections as stored, in the order of the source."""
+        return [body for (body,) in self._connection.execute("SELECT body FROM collections ORDER BY position")]
 
-    def collection(self, collection_id: str) -> bytes | None:
-        """One collection as stored."""
+    def collection(self, collection_id: str) -> bytes:
+        """One collection as stored.
+
+        Raises:
+            ApiError: 404, it is not there.
+        """
         row = self._connection.execute("SELECT body FROM collections WHERE id = ?", (collection_id,)).fetchone()
-        return row[0] if row else None
+        if row is None:
+            raise no_collection(collection_id)
+        body: bytes = row[0]
+        return body
 
     def item(self, collection_id: str, item_id: str) -> bytes | None:
-        """One item as stored."""
+        """One item."""
         found = self._connection.execute(
             "SELECT body FROM items WHERE collection = ? AND id = ?", (collection_id, item_id)
         ).fetchone()
-        return found[0] if found else None
+        return self._served(found[0]) if found else None
 
     def page(self, search: Search) -> Page:
         """The page of a search that its token names, the first without one.
@@ -99,15 +127,13 @@ class Catalog:
         Raises:
             TokenGoneError: the token's item is not in the catalog.
         """
-        keys = search.order
-        conditions = [*search.conditions, *self._after(search.token, keys)]
-        where = all_of(conditions)
-        order = ", ".join(_order(key) for key in keys)
+        where = all_of([*search.conditions, *self._after(search.token, search.continuation)])
+        order = ", ".join([*map(_order, search.order), "collection"])
         rows = self._connection.execute(
             f"SELECT collection, id, body FROM items WHERE {where.sql} ORDER BY {order} LIMIT ?",  # noqa: S608  # built from placeholders and checked names
             (*where.values, search.limit + 1),
         ).fetchall()
-        bodies = [body for _, _, body in rows[: search.limit]]
+        bodies = [self._served(body) for _, _, body in rows[: search.limit]]
         if len(rows) <= search.limit:
             return Page(bodies, None)
         collection_id, item_id, _ = rows[search.limit - 1]

@@ -1,18 +1,25 @@
-"""The generated demo catalog: three collections of different kinds, the same at every start but for its own address."""
+"""The generated demo catalog: three collections of different kinds, the same at every start.
 
-import hashlib
+Items have the members of recorded ones in the recorded order. What the catalog says of its own writing, `_msft:ts` and
+`_msft:etag`, stands beside their `properties`, where `updated` is their source's own.
+"""
+
 import random
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
 
+from local_azure.geocatalog.links import Links
 from local_azure.store import Document
 
 _FIRST = datetime(2021, 1, 1, tzinfo=UTC)
 _LAST = datetime(2026, 1, 1, tzinfo=UTC)
 _ASSETS = "https://example.com/assets"
+_ROOT = "https://geocatalog.invalid/stac"
+"""What stored links begin with, until they are answered."""
 
 
 class _Kind(NamedTuple):
@@ -48,33 +55,42 @@ def collections() -> Iterator[bytes]:
     for kind in _KINDS:
         yield msgspec.json.encode(
             {
-                "type": "Collection",
-                "stac_version": "1.1.0",
                 "id": kind.id,
+                "type": "Collection",
+                "links": [{"rel": "license", "href": "https://creativecommons.org/licenses/by/4.0/"}],
                 "title": kind.title,
-                "description": kind.description,
-                "license": "CC-BY-4.0",
-                "keywords": ["demo"],
                 "extent": {
                     "spatial": {"bbox": [kind.bbox]},
                     "temporal": {"interval": [[_text(_FIRST), _text(_LAST)]]},
                 },
-                "summaries": {"platform": [kind.platform], "gsd": [kind.gsd]},
+                "license": "CC-BY-4.0",
+                "keywords": ["demo"],
+                "summaries": {"gsd": [kind.gsd], "platform": [kind.platform]},
+                "description": kind.description,
                 "item_assets": {"image": {"type": "image/tiff; application=geotiff", "roles": ["data"]}},
-                "links": [{"rel": "license", "href": "https://creativecommons.org/licenses/by/4.0/"}],
+                "stac_version": "1.1.0",
+                "msft:_created": _text(_FIRST),
+                "msft:_updated": _text(_FIRST),
+                "msft:short_description": kind.description,
             }
         )
 
 
-def items(count: int, root: str) -> Iterator[tuple[str, bytes]]:
-    """Collection ids and items as NDJSON lines, with links below a STAC API's address."""
+def items(count: int) -> Iterator[tuple[str, bytes]]:
+    """Collection ids and items as NDJSON lines."""
     chance = random.Random(20260415)  # noqa: S311  # to be the same every time, not to be secret
     for number in range(count):
         kind = _DECK[number % len(_DECK)]
-        yield kind.id, msgspec.json.encode(_item(kind, number, chance, root))
+        yield kind.id, msgspec.json.encode(_item(kind, number, chance))
 
 
-def _item(kind: _Kind, number: int, chance: random.Random, root: str) -> Document:
+def linked(root: str) -> Callable[[bytes], bytes]:
+    """What gives a stored item its links below a STAC API's address."""
+    stored, answered = f'"href":"{_ROOT}/'.encode(), f'"href":"{root}/'.encode()
+    return lambda item: item.replace(stored, answered)
+
+
+def _item(kind: _Kind, number: int, chance: random.Random) -> Document:
     item_id = f"{kind.id}-{number:07d}"
     west, south, east, north = kind.bbox
     left = round(chance.uniform(west, east - kind.footprint_degrees), 5)
@@ -83,37 +99,28 @@ def _item(kind: _Kind, number: int, chance: random.Random, root: str) -> Documen
     ring = [[left, bottom], [right, bottom], [right, top], [left, top], [left, bottom]]
     acquired = _FIRST + timedelta(microseconds=chance.randrange(int((_LAST - _FIRST).total_seconds() * 1e6)))
     updated = acquired + timedelta(seconds=chance.randrange(3_600, 3_000_000))
+    stored = (updated + timedelta(seconds=2)).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return {
-        "type": "Feature",
-        "stac_version": "1.1.0",
-        "stac_extensions": ["https://stac-extensions.github.io/eo/v1.1.0/schema.json"],
         "id": item_id,
-        "collection": kind.id,
-        "geometry": {"type": "Polygon", "coordinates": [ring]},
         "bbox": [left, bottom, right, top],
+        "type": "Feature",
+        "links": Links(_ROOT).of_item(kind.id, item_id),
+        "assets": {"image": {"href": f"{_ASSETS}/{item_id}.tif", "type": "image/tiff; application=geotiff"}},
+        "_msft:ts": stored,
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "_msft:etag": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{item_id} {stored}")),
+        "collection": kind.id,
         "properties": {
-            **_when(kind, acquired),
-            "platform": kind.platform,
             "gsd": kind.gsd,
-            "eo:cloud_cover": round(chance.uniform(0, 100), 2),
+            **_when(kind, acquired),
             "created": _text(updated),
             "updated": _text(updated),
-            "_msft:ts": _text(updated + timedelta(seconds=2)),
-            "_msft:etag": hashlib.sha256(item_id.encode()).hexdigest()[:16],
+            "platform": kind.platform,
+            "eo:cloud_cover": round(chance.uniform(0, 100), 2),
         },
-        "links": _links(item_id, f"{root}/collections/{kind.id}", root),
-        "assets": {"image": {"href": f"{_ASSETS}/{item_id}.tif", "type": "image/tiff; application=geotiff"}},
+        "stac_extensions": ["https://stac-extensions.github.io/eo/v1.1.0/schema.json"],
+        "stac_version": "1.1.0",
     }
-
-
-def _links(item_id: str, collection: str, root: str) -> list[Document]:
-    """As STAC's specification of an item has them."""
-    return [
-        {"rel": "collection", "type": "application/json", "href": collection},
-        {"rel": "parent", "type": "application/json", "href": collection},
-        {"rel": "root", "type": "application/json", "href": f"{root}/"},
-        {"rel": "self", "type": "application/geo+json", "href": f"{collection}/items/{item_id}"},
-    ]
 
 
 def _when(kind: _Kind, acquired: datetime) -> Document:

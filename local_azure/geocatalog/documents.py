@@ -14,18 +14,20 @@ from local_azure.store import Document
 
 _Members = dict[str, msgspec.Raw]
 _Tree = dict[str, "_Tree"]
+ItemLinks = Callable[[str, str, Iterable[Document]], list[Document]]
+"""Makes an item's links of its collection's id, its own, and the links that it has."""
 _IN_STORAGE = re.compile(r"https://[a-z0-9]+\.blob\.core\.[a-z.]+/[^?]*$")
 """Addresses of blobs without a query."""
 
 
-def feature_collection(items: Iterable[bytes], links: list[Document]) -> bytes:
-    """An ItemCollection of items as they are."""
-    bodies = list(items)
-    return b'{"type":"FeatureCollection","features":[%b],"links":%b,"numberReturned":%d}' % (
-        b",".join(bodies),
-        msgspec.json.encode(links),
-        len(bodies),
-    )
+def search_page(items: Iterable[bytes], links: list[Document]) -> bytes:
+    """An ItemCollection of items as they are, in the order of members of a search."""
+    return b'{"type":"FeatureCollection","links":%b,"features":[%b]}' % (msgspec.json.encode(links), b",".join(items))
+
+
+def item_page(items: Iterable[bytes], links: list[Document]) -> bytes:
+    """An ItemCollection of items as they are, in the order of members of a collection's items."""
+    return b'{"type":"FeatureCollection","features":[%b],"links":%b}' % (b",".join(items), msgspec.json.encode(links))
 
 
 def with_links(document: bytes, change: Callable[[list[Document]], list[Document]]) -> bytes:
@@ -52,14 +54,18 @@ def _a_signature() -> str:
     return f"?{urlencode({**fields, 'sig': b64encode(secrets.token_bytes(32)).decode()})}"
 
 
-def with_fields(item: bytes, include: Iterable[str], exclude: Iterable[str]) -> bytes:
-    """An item reduced as stac-fastapi-pgstac does: what is included, or has a part that is, is not excluded."""
-    members, wanted = msgspec.json.decode(item, type=_Members), list(include)
-    unwanted = [path for path in exclude if not any(f"{other}.".startswith(f"{path}.") for other in wanted)]
-    kept: dict[str, Any] = _included(members, _tree(wanted)) if wanted else {**members}
-    if not kept:
-        kept = {name: members[name] for name in ("id", "collection") if name in members}
-    return msgspec.json.encode(_excluded(kept, _tree(unwanted)))
+def with_fields(item: bytes, include: Iterable[str], exclude: Iterable[str], links: ItemLinks) -> bytes:
+    """An item reduced to what is included, then without what is excluded.
+
+    As stac-fastapi-pgstac does, the links that the server makes come back unless `links` is excluded; as pcstac does
+    (https://github.com/microsoft/planetary-computer-apis), `id` and `collection` are always included.
+    """
+    members, wanted, unwanted = msgspec.json.decode(item, type=_Members), _tree(include), _tree(exclude)
+    kept = _excluded(_included(members, wanted | _tree(("id", "collection"))) if wanted else {**members}, unwanted)
+    if "links" not in unwanted:
+        collection_id, item_id = (str(msgspec.json.decode(members[name])) for name in ("collection", "id"))
+        kept["links"] = links(collection_id, item_id, msgspec.json.decode(kept.get("links", b"[]")))
+    return msgspec.json.encode(kept)
 
 
 def _tree(paths: Iterable[str]) -> _Tree:

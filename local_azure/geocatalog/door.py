@@ -1,18 +1,21 @@
-"""What stands before a GeoCatalog's STAC API: api-version, token, role and the limit on calls.
+"""What stands before a GeoCatalog's STAC API: api-version, token, role, the limit on calls and the time that one takes.
 
 https://learn.microsoft.com/azure/planetary-computer/ documents 50 STAC calls a second per
 subscription. Difference: without `--geocatalog-rate` there is no limit. A call without api-version passes: the Bash
 script of https://learn.microsoft.com/azure/planetary-computer/azure-batch sends none.
 """
 
+import asyncio
 import math
 import time
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_azure.cloud import Cloud
 from local_azure.errors import ApiError
+from local_azure.geocatalog.envelope import bad_request
 
 API_VERSIONS = ("2026-04-15", "2025-04-30-preview")
 
@@ -31,7 +34,8 @@ class Door:
         """Check the call, then pass it on.
 
         Raises:
-            ApiError: 400 for the api-version, 401 for the token, 403 for the role, 429 beyond the rate.
+            ApiError: 400 for the api-version or a body that is not there, 401 for the token, 403 for the role, 429
+                beyond the rate.
         """
         request = Request(scope)
         _check_api_version(request)
@@ -39,7 +43,14 @@ class Door:
         self._cloud.access.require(principal, _operation(request), self._resource_id, data=True)
         if self._bucket:
             self._bucket.take()
-        await self._app({**scope, "path": "/stac/"} if scope["path"] == "/stac" else scope, receive, send)
+        _check_body(request)
+        await asyncio.sleep(self._cloud.options.geocatalog_delay_ms / 1000)
+        app = self._to_landing_page(request) if scope["path"] == "/stac" else self._app
+        await app(scope, receive, send)
+
+    def _to_landing_page(self, request: Request) -> Response:
+        query = f"?{request.url.query}" if request.url.query else ""
+        return Response(status_code=307, headers={"Location": f"{self._cloud.addresses.geocatalog}/stac/{query}"})
 
 
 class TokenBucket:
@@ -71,6 +82,13 @@ def _check_api_version(request: Request) -> None:
     if version and version not in API_VERSIONS:
         known = ", ".join(API_VERSIONS)
         raise ApiError(400, "InvalidApiVersionParameter", f"The api-version '{version}' is not one of: {known}.")
+
+
+def _check_body(request: Request) -> None:
+    """Hold a GET to its Content-Type: the service parses a body that is said to be JSON, recorded with none there."""
+    said = request.headers.get("content-type", "").startswith("application/json")
+    if request.method == "GET" and said and request.headers.get("content-length", "0") == "0":
+        raise bad_request("Expecting Value: Line 1 Column 1 (Char 0)")
 
 
 def _operation(request: Request) -> str:

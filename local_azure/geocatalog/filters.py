@@ -1,13 +1,15 @@
 """CQL2 as SQL over the catalog's `items` table.
 
-Follows https://docs.ogc.org/is/21-065r2/21-065r2.html in the reading of pgstac: `datetime` and
-`start_datetime` are the start of an item's range, `end_datetime` is its end. Arithmetic, arrays and
-functions other than CASEI are refused.
+Follows https://docs.ogc.org/is/21-065r2/21-065r2.html in the reading of pgstac 0.8: `datetime` is the start of an
+item's range, `end_datetime` its end, and temporal operators compare the whole range, whatever property they name.
+Arithmetic, arrays and functions other than CASEI are refused.
 
-Differences: `created`, `updated` and `_msft:ts` are moments here. Pgstac compares them as text, and
-refuses a timestamp, unless the catalog declares them as date-times among its queryables. It also refuses
-timestamps in BETWEEN and a BBOX(), finds nothing by a DATE(), and folds CASEI to upper case. Before 0.10,
-its temporal operators compared an item's whole range.
+A property that is not among the queryables, `updated` for one, is compared as the text or the number that it is, and
+with a timestamp not at all: pgstac answers that with status 500. What stands beside an item's `properties`, as
+`_msft:ts` does, is out of reach, and so equals nothing.
+
+Differences: pgstac also refuses timestamps in BETWEEN and a BBOX(), finds nothing by a DATE(), and folds CASEI to upper
+case; it fails at T_OVERLAPS and T_OVERLAPPEDBY, and where the interval stands first.
 """
 
 import json
@@ -21,9 +23,8 @@ from stac_fastapi.types.errors import InvalidQueryParameter
 from local_azure.geocatalog import geometry
 from local_azure.geocatalog.times import instant, interval
 
-_RANGE_COLUMNS = {"datetime": "starts", "start_datetime": "starts", "end_datetime": "ends"}
+_RANGE_COLUMNS = {"datetime": "starts", "end_datetime": "ends"}
 _COLUMNS = {"id": "id", "collection": "collection", "geometry": "geometry", **_RANGE_COLUMNS}
-_TEMPORAL = {*_RANGE_COLUMNS, "created", "updated", "_msft:ts"}
 _NAME = re.compile(r"[\w:.@/ -]+")
 
 _TEMPORAL_OPERATORS = {
@@ -46,6 +47,10 @@ _TEMPORAL_OPERATORS = {
 """What each operator says of the left interval (ll to lh) and the right one (rl to rh)."""
 
 
+class UndeclaredMomentError(Exception):
+    """A timestamp is to be compared with a property that no queryable declares to be one; PostgreSQL refuses it."""
+
+
 class Condition(NamedTuple):
     """A SQL expression and the values of its placeholders."""
 
@@ -58,6 +63,7 @@ def parse(text: str | dict[str, Any], language: str) -> Condition:
 
     Raises:
         InvalidQueryParameter: it is not CQL2, or uses what the catalog cannot translate.
+        UndeclaredMomentError: it compares a timestamp with a property that is none.
     """
     try:
         if language == "cql2-text":
@@ -69,7 +75,7 @@ def parse(text: str | dict[str, Any], language: str) -> Condition:
 
 def from_query(query: dict[str, dict[str, Any]]) -> Condition:
     """The condition of the older `query` extension, with the operators that stac-fastapi-pgstac takes, said in CQL2."""
-    names = {"eq": "=", "ne": "<>", "neq": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+    names = {"eq": "=", "ne": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
     parts = []
     for name, comparisons in query.items():
         for operator, value in comparisons.items():
@@ -201,7 +207,7 @@ def _is_temporal(operand: Any) -> bool:
         case {"timestamp": _} | {"date": _}:
             return True
         case {"property": str(name)}:
-            return name.removeprefix("properties.") in _TEMPORAL
+            return name.removeprefix("properties.") in _RANGE_COLUMNS
     return False
 
 
@@ -222,7 +228,7 @@ def _moment(operand: Any) -> Condition:
         case {"property": str(name)} if name.removeprefix("properties.") in _RANGE_COLUMNS:
             return Condition(column(name))
         case {"property": str(name)}:
-            return Condition(f"instant({column(name)})")
+            raise UndeclaredMomentError(f"operator does not exist: text >= timestamp with time zone ({name})")
         case {"timestamp": text} | {"date": text} | text:
             moment = instant(text)
     if moment is None:
@@ -242,8 +248,7 @@ def _interval(operand: Any) -> tuple[str, str]:
     """The SQL of both ends of a temporal operand; numbers stand for themselves."""
     match operand:
         case {"property": str()}:
-            moment = _moment(operand).sql
-            return moment, moment
+            return _RANGE_COLUMNS["datetime"], _RANGE_COLUMNS["end_datetime"]
         case {"interval": [*bounds]}:
             found = interval([str(bound) for bound in bounds])
         case {"timestamp": text} | {"date": text} | text:

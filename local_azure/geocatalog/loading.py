@@ -15,7 +15,7 @@ import zstandard
 from local_azure.geocatalog import demo, geometry
 from local_azure.geocatalog.times import instant
 
-_FORMAT = "2"
+_FORMAT = "4"
 """To be raised when the tables change, so that files of an older form are built again."""
 
 _TABLES = """
@@ -63,17 +63,16 @@ class _Dates(msgspec.Struct):
     end_datetime: Any = None
 
 
-def catalog_file(folder: Path, source: Path | None, demo_items: int, root: str) -> Path:
+def catalog_file(folder: Path, source: Path | None, demo_items: int) -> Path:
     """The SQLite file below `folder` that holds the source, built unless it is there already.
 
     Args:
         folder: kept from one start to the next.
         source: of foreign items, or None for demo items.
         demo_items: how many there are.
-        root: address of the STAC API that they link to.
     """
     sources = sorted(source.glob("*.ndjson*")) if source else []
-    key = repr([_FORMAT, (demo_items, root) if source is None else None, [_stamp(file) for file in sources]])
+    key = repr([_FORMAT, demo_items if source is None else None, [_stamp(file) for file in sources]])
     file = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.sqlite"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,14 +82,15 @@ def catalog_file(folder: Path, source: Path | None, demo_items: int, root: str) 
         if source:
             _build(partial, _lines(_collections_file(source)), _folder_items(source))
         else:
-            _build(partial, demo.collections(), demo.items(demo_items, root))
+            _build(partial, demo.collections(), demo.items(demo_items))
         partial.rename(file)
     return file
 
 
-def _stamp(file: Path) -> tuple[str, int, int]:
+def _stamp(file: Path) -> tuple[str | int, ...]:
+    """What differs when a file has changed or another one has taken its place, old as that may be."""
     status = file.stat()
-    return str(file.resolve()), status.st_size, status.st_mtime_ns
+    return str(file.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _collections_file(source: Path) -> Path:

@@ -1,6 +1,6 @@
 """`--stac-upstream`: another STAC API behind GeoCatalog's door.
 
-The API is told its public address by X-Forwarded-Proto, -Host and -Prefix. What it links to under
+The API is told its public address by X-Forwarded-Proto, -Host, -Port and -Prefix. What it links to under
 another address is rewritten in the top-level `links` of its answers; items pass byte for byte.
 """
 
@@ -35,7 +35,8 @@ class UpstreamProxy:
         public = urlsplit(root)
         self._forwarded = {
             "x-forwarded-proto": public.scheme,
-            "x-forwarded-host": public.netloc,
+            "x-forwarded-host": public.hostname or "",
+            "x-forwarded-port": str(public.port),
             "x-forwarded-prefix": public.path,
             "accept-encoding": "identity",
         }
