@@ -521,7 +521,6 @@ def parted(item: Json) -> tuple[dict[str, Json], Json]:
     odd: Json = {}
     members = {"item": dict(item), "properties": dict(item.get("properties") or {})}
     members["item"].pop("properties", None)
-    members["item"].setdefault("assets", {})  # rustac reads no file where some items have assets and some have null
     for source, values in members.items():
         for name, part in PARTS[source].items():
             if name in values:
@@ -531,6 +530,7 @@ def parted(item: Json) -> tuple[dict[str, Json], Json]:
                     del values[name]
                 if other is not None:
                     odd[f"{source}:{name}"] = other
+    members["item"].setdefault("assets", {})  # rustac reads no file where some items have assets and some have null
     return members, odd
 
 
@@ -1070,10 +1070,11 @@ class Month:
         if self.covering and geometry is not None:
             self.covering = covers(corners_of(bbox), Geometry(geometry).box)
         self.footprints.learn(corners_of(bbox), geometry)
-        self.projected = self.projected and (item.get("properties") or {}).get(PROJECTED) is not None
-        row = msgspec.json.encode(self.columns.row(item)) + b"\n"
-        self.longest = max(self.longest, len(row))
-        return row
+        row = self.columns.row(item)
+        self.projected = self.projected and self.columns.named["properties"][PROJECTED].key in row
+        line = msgspec.json.encode(row) + b"\n"
+        self.longest = max(self.longest, len(line))
+        return line
 
 
 def corners_of(bbox: list[float] | None) -> Box | None:
