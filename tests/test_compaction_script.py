@@ -512,6 +512,7 @@ def test_no_items_are_an_empty_report(container: Container, compact: Compact) ->
         "files": {},
         "exceptions": [],
         "exceptions_count": 0,
+        "failed": None,
         "converted": {},
         "cleaned": [],
         "changed_by": None,
