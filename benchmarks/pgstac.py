@@ -42,7 +42,7 @@ def running_pgstac(collections: Iterable[bytes], items: Iterable[bytes]) -> Iter
     Raises:
         ProvisioningError: it does not start.
     """
-    with _postgres() as port:
+    with running_postgres() as port:
         server = f"host=127.0.0.1 port={port} user=pgstac dbname=postgres"
         with ConnectionPool(server, min_size=1) as pool, PgstacDB(pool=pool) as database:
             Migrate(database).run_migration()
@@ -54,8 +54,12 @@ def running_pgstac(collections: Iterable[bytes], items: Iterable[bytes]) -> Iter
 
 
 @contextmanager
-def _postgres() -> Iterator[int]:
-    """An empty PostgreSQL, for the time of a `with`; yields its port."""
+def running_postgres() -> Iterator[int]:
+    """An empty PostgreSQL, for the time of a `with`; yields its port.
+
+    Raises:
+        ProvisioningError: it does not start.
+    """
     bin_folder, port = _bin_folder(), _free_port()
     if bin_folder is None:
         raise ProvisioningError(missing())
