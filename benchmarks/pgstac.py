@@ -64,7 +64,7 @@ def running_pgstac(
     Raises:
         ProvisioningError: it does not start.
     """
-    with _postgres() as port:
+    with running_postgres() as port:
         connection = {"PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": "pgstac", "PGDATABASE": "postgres"}
         environment = {**os.environ, **connection, "PGPASSWORD": "unused"}
         with tempfile.TemporaryDirectory(prefix="pgstac-load-") as folder:
@@ -76,8 +76,12 @@ def running_pgstac(
 
 
 @contextmanager
-def _postgres() -> Iterator[int]:
-    """An empty PostgreSQL, for the time of a `with`; yields its port."""
+def running_postgres() -> Iterator[int]:
+    """An empty PostgreSQL, for the time of a `with`; yields its port.
+
+    Raises:
+        ProvisioningError: it does not start.
+    """
     bin_folder, port = _bin_folder(), _free_port()
     if bin_folder is None:
         raise ProvisioningError(missing())

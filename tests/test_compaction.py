@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 
 import pytest
@@ -12,15 +13,18 @@ from flow_runs import Site, running_site
 from prefect.logging import disable_run_logger
 
 from spatiobatch.errors import HarvestError
-from spatiobatch.manifest import Layout
+from spatiobatch.manifest import Layout, Manifest
 from spatiobatch.names import digest
+from spatiobatch.query import query_from
 from spatiobatch.receipts import Receipt
+from spatiobatch.shards import Plan
 from tasks.archive import shard_path
 from tasks.base import Base
 from tasks.clients import AzureClients
-from tasks.compaction import Compaction, compact
+from tasks.compaction import Compacted, Compaction, compact
 from tasks.environment import Environment, read_environment
 from tasks.job import close_job, open_job
+from tasks.settlement import settle
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,13 @@ class Field:
     def compact(self, *receipts: Receipt) -> dict[str, Compaction]:
         """Have files made of shards."""
         return compact.fn(self.azure, self.environment, self.job, self.harvest_id, receipts, Base()).reports
+
+    def settle(self, reports: dict[str, Compaction], *receipts: Receipt) -> Manifest:
+        """The manifest."""
+        query, started = query_from(content="items"), datetime(2026, 4, 15, tzinfo=UTC)
+        whole = Plan.of([{"id": name} for name in reports], query, started, parallel=1, page_quota=1)
+        compacted = Compacted(reports, list(receipts), [])
+        return settle.fn(self.azure, self.environment, self.job, self.harvest_id, whole, compacted, Base())
 
     def task_ids(self) -> list[str]:
         """The job's tasks."""
@@ -121,3 +132,19 @@ def test_items_that_are_not_accounted_for_fail_the_harvest(field: Field) -> None
     field.results.upload_blob(path, json.dumps({**report, "files": {}}), overwrite=True)
     with pytest.raises(HarvestError, match="files of c account for 0 items, but 1 are archived"):
         field.compact(receipt)
+
+
+def test_items_of_a_view_that_failed_are_named_in_the_manifest(field: Field) -> None:
+    receipt = field.archive("naip", "s1", "2020-01-01T00:00:00Z")
+    problem = "the Parquet of this collection could not be written: no luck"
+    counts = {"rows": 0, "exceptions": 1, "bytes": 0}
+    told = {"failed": problem, "exceptions": [{"id": None, "problem": problem}], "exceptions_count": 1}
+    report = {**field.compact(receipt)["naip"].model_dump(), **told, "files": {"2020-01": counts}}
+    manifest = field.settle({"naip": Compaction.model_validate(report)}, receipt)
+    assert manifest.collections["naip"].not_in_parquet == 1
+    assert manifest.named["naip"].not_in_parquet == ({"id": None, "problem": problem},)
+
+
+def test_a_harvest_without_items_needs_no_task(field: Field) -> None:
+    assert field.compact(field.archive("empty", "s1")) == {}
+    assert field.task_ids() == []

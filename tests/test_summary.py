@@ -31,9 +31,9 @@ def manifest(*collections: dict[str, Any]) -> Manifest:
     )
 
 
-def artifacts(*collections: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
+def artifacts(*collections: dict[str, Any], receipt: Manifest | None = None) -> tuple[str, list[dict[str, str]]]:
     """The page and the table of a harvest of these collections."""
-    receipt = manifest(*collections)
+    receipt = receipt or manifest(*collections)
     key = flow(lambda: summarise(receipt, list(collections), "https://blobs/manifest.json"), name="summary")()
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(sort=ArtifactSort.CREATED_DESC)
@@ -63,6 +63,14 @@ def test_title_cannot_put_a_link_or_html_into_the_page() -> None:
     page, table = artifacts(collection(1, title="[click](https://example.org) ![](x) <script> | cell"))
     assert r"\[click\]\(https:<!-- -->//example.org\) \!\[\]\(x\) \<script\> \| cell" in page
     assert table[0]["title"] == r"[click]\x28https\x3a//example.org) ![]\x28x) \x3cscript> | cell"
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_page_says_how_many_items_are_not_in_the_parquet() -> None:
+    totals = {"collection-0001": CollectionTotals(items=9, not_in_parquet=7)}
+    receipt = manifest(collection(1)).model_copy(update={"collections": totals})
+    page, _ = artifacts(collection(1), receipt=receipt)
+    assert "⚠ **7 items are not in the GeoParquet files; the archive has them.**" in page
 
 
 def test_rows_hold_nothing_that_a_terminal_would_obey() -> None:
