@@ -56,8 +56,9 @@ class Field:
 
     def settle(self, reports: dict[str, Compaction], *receipts: Receipt) -> Manifest:
         """The manifest."""
-        whole = Plan.of([{"id": name} for name in reports], query_from(content="items"), datetime(2026, 4, 15, tzinfo=UTC),
-                        parallel=1, page_quota=1)  # fmt: skip
+        started = datetime(2026, 4, 15, tzinfo=UTC)
+        named = [{"id": name} for name in reports]
+        whole = Plan.of(named, query_from(content="items"), started, parallel=1, page_quota=1)
         compacted = (reports, list(receipts))
         return settle.fn(self.azure, self.environment, self.job, self.harvest_id, whole, compacted, Base())
 
