@@ -20,7 +20,7 @@ The files hold:
 An item without a geometry keeps its row. The files are a view: where they cannot be written, the report says why in
 `failed`, all items are exceptions, and the run succeeds.
 
-Reading order: `compact` says what happens; `Spill` divides, `Ids` tells versions apart, `parted` says what readers know,
+Reading order: `compact` says what happens; `Spill` divides, `Ids` tells versions apart, `parted` what readers know,
 `Shape` learns, `Columns` and `Month` write, `Footprints` says in the report where the rows lie, `Storage` asks.
 
 Exit codes: 0 done; 2 the environment is incomplete or wrong; 3 the node got no token; 4 storage refused it (401, 403);
