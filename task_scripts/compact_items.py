@@ -11,18 +11,20 @@ An id that two shards hold, since its date was edited while the harvest ran, kee
 taken out of its shard's archive and receipt before anything else.
 
 Two looks at the items. The first divides them by month, on disk, and learns what types each member has in the whole
-collection, so that all its files have the same columns and none is lost. The second has DuckDB write the files.
-They hold:
-- a column for each member of an item and for each of its properties, after https://github.com/stac-utils/stac-geoparquet;
-- as JSON text, in every row, what differs in type between items or has no type (`converted` in the report says which);
+collection, so that all its files have the same columns and none is lost. The second makes rows, which DuckDB writes.
+The files hold:
+- a column for each member of an item and each of its properties, after https://github.com/stac-utils/stac-geoparquet;
+- as JSON text, in every row, what differs in type between items, has no type or is not exact in one, or would take too
+  many columns; beside what readers know by a name, what is not what they know (`converted` in the report says which);
 - every item but the *exceptions*, those of which one cannot make a row: no JSON, no usable geometry, bbox or dates.
-An item without a geometry keeps its row.
+An item without a geometry keeps its row. The files are a view: where they cannot be written, the report says why in
+`failed`, all items are exceptions, and the run succeeds.
 
-Reading order: `compact` says what happens; `Spill` divides, `Ids` tells versions apart, `Shape` learns, `Columns` and
-`Month` write, `Footprints` says in the report where the rows lie, `Storage` asks.
+Reading order: `compact` says what happens; `Spill` divides, `Ids` tells versions apart, `parted` what readers know,
+`Shape` learns, `Columns` and `Month` write, `Footprints` says in the report where the rows lie, `Storage` asks.
 
 Exit codes: 0 done; 2 the environment is incomplete or wrong; 3 the node got no token; 4 storage refused it (401, 403);
-5 an archive is not what a harvest leaves, or rows got lost; 6 out of reach, or unavailable after all attempts.
+5 an archive is not what a harvest leaves; 6 out of reach, or unavailable after all attempts.
 """
 
 import hashlib

@@ -31,7 +31,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -923,11 +923,19 @@ class Catalog(Service):
     def find(self, shard: Shard, ids: Sequence[str], place: Place | None = None, fields: Json | None = None) -> "Found":
         """The items of up to `IDS_AT_ONCE` ids as they are now, by the query's conditions and beyond a place."""
         found = Found()
-        call = self.search(shard, ANYTIME, place, undated=True, limit=len(ids), ids=ids, fields=fields) if ids else None
+        first = self.search(shard, ANYTIME, place, undated=True, limit=len(ids), ids=ids, fields=fields)
+        call = first if ids else None
         while call and found.answers and found.pages < IDS_AT_ONCE:
-            page = self.page(call)
+            try:
+                page = self.page(call)
+            except TooLarge as large:
+                self.halve(call.limit, str(large))
+                return self.find(shard, ids, place, fields)
+            except LostThread:
+                break
             found.add(shard, ids, page)
             call = self.following(call, page)
+        found.answers = found.answers and call is None
         return found
 
     def counted(self, shard: Shard, interval: Interval) -> int:
@@ -1056,10 +1064,12 @@ class Walk:
         self.place: Place | None = None
         self.last: Entry | None = None
         self.looking = self.moved = self.came_again = False
+        self.widest = 0
         self.chain: Call | None = None
         """The call whose page, and those behind its links, are being read."""
         self.tied: set[bytes] = set()
         self.odd: set[bytes] = set()
+        self.page_before: dict[bytes, datetime] = {}
         self.asked: set[bytes] = set()
         self.seen: set[bytes] = set()
 
@@ -1125,7 +1135,8 @@ class Walk:
         fresh = [entry for entry in own if self.is_new(entry)]
         placed = [entry for entry in fresh if entry.placed]
         self.check_order(placed)
-        self.came_again = self.catalog.filters and len(fresh) < len(own)
+        self.came_again = any(entry.key in self.odd for entry in own)
+        self.page_before = {entry.key: entry.rank for entry in own}
         self.odd.update(entry.key for entry in fresh if not entry.placed)
         self.moved = bool(placed)
         if placed:
@@ -1134,7 +1145,7 @@ class Walk:
 
     def is_new(self, entry: Entry) -> bool:
         """Whether it has not come yet, of the items that a page from the place on may bring again."""
-        if entry.key in self.odd:
+        if entry.key in self.odd or self.page_before.get(entry.key) == entry.rank:
             return False
         if self.catalog.filters or not self.place or not entry.placed:
             return True
@@ -1191,8 +1202,9 @@ class Walk:
         at_end = self.linked and self.came_again
         leading = leads(call, page) and not at_end
         self.more = leading or (looking and bool(fresh) and not self.linked)
+        widest, self.widest = self.widest, max(self.widest, len(page.features))
         if self.more and self.moved:
-            return self.search() if leading else self.look_on()
+            return self.search() if leading else self.look_on(len(page.features) < widest)
         if link and not (looking and at_end):
             return self.by_link(link)
         if self.more and not self.linked:
@@ -1201,11 +1213,16 @@ class Walk:
             return self.look()
         return None
 
-    def look_on(self) -> Call | None:
-        """The call that looks behind the end again, up to the quota: items may be added as fast as they are read."""
+    def look_on(self, shorter: bool) -> Call | None:
+        """The call that looks behind the end again, up to the quota: items may be added as fast as they are read.
+
+        Args:
+            shorter: whether the page has fewer items than another one had, so that no cap of the service made it end.
+        """
         if self.pages < self.shard.page_quota:
             return self.look()
-        self.problem = f"{self.pages} pages without a next link did not come to an end"
+        if not shorter:
+            self.problem = f"{self.pages} pages without a next link did not come to an end"
         return None
 
     def look(self) -> Call:
@@ -1279,7 +1296,7 @@ class Walk:
 
     def simplify(self, call: Call, refused: Failed) -> Call:
         """Ask for less after a 400: it does not say what was refused, so each is tried without the others."""
-        if call.limit > 1 and self.catalog.accepts(self.smallest()):
+        if call.limit > 1 and self.catalog.accepts(smallest(call)):
             self.catalog.halve(call.limit, str(refused))
             return self.search()
         if not self.fields:
@@ -1287,16 +1304,15 @@ class Walk:
                 if "filters" in dropped and self.shard.filter is not None:
                     continue
                 vars(self.catalog).update(dict.fromkeys(dropped, False))
-                if self.catalog.accepts(self.smallest()):
+                if self.catalog.accepts(smallest(self.search())):
                     return self.start_over(str(refused))
                 vars(self.catalog).update(dict.fromkeys(dropped, True))
         raise refused
 
-    def smallest(self) -> Call:
-        """The call for one item from the place on."""
-        return self.catalog.search(
-            self.shard, self.interval, self.place, backwards=self.backwards, limit=1, fields=self.fields
-        )
+
+def smallest(call: Call) -> Call:
+    """The same call for one item."""
+    return replace(call, body=msgspec.json.encode({**msgspec.json.decode(call.body), "limit": 1}), limit=1)
 
 
 def leads(call: Call, page: Page) -> bool:

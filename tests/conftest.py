@@ -12,7 +12,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("same every time", derandomize=True, deadline=None)
+hypothesis.settings.register_profile(
+    "same every time",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # a busy machine is no failure
+)
 hypothesis.settings.load_profile("same every time")
 
 pytest_plugins = ("flow_runs", "serving", "fault_report", "generations")
