@@ -223,8 +223,8 @@ class Story:
 
     @property
     def page_size(self) -> int:
-        """Items of the smallest full page; a client that is refused a limit may halve it."""
-        least_accepted = (self.manner.largest_limit or 2000) // 2 + 1
+        """Items of the smallest full page; a client that is refused may halve its limit, as far as one."""
+        least_accepted = 1 if self.manner.refuses else (self.manner.largest_limit or 2000) // 2 + 1
         return min(int(dict(self.shard)["page_size"]), self.manner.cap or 1000, least_accepted)
 
     @property
@@ -385,6 +385,40 @@ DISHONESTIES: tuple[Dishonesty, ...] = (
     lambda dice, manner: replace(manner, overlap=dice.randint(1, 3)),
     lambda _dice, manner: replace(manner, chances=(*manner.chances, ("429", 0.03))),
 )
+
+
+ODDITIES: dict[str, Manner] = {
+    **{f"it {lie} now and then": Manner(chances=((lie, 0.3),)) for lie in LIES_TOLD},
+    **{f"it lacks {feature}": Manner(lacks=(feature,)) for feature in ("sort", "fields", "filter")},
+    **{
+        f"it ignores {feature}": Manner(ignores=(feature,))
+        for feature in ("sort", "fields", "filter", "direction", "second key")
+    },
+    **{f"it refuses {member}": Manner(refuses=(member,)) for member in ("sortby", "fields", "filter", "ids")},
+    **{f"ids: {way}": Manner(ids=way) for way in ("other", "foreign", "alone", "ignored", "any-case")},
+    **{f"comparisons of ids are {result}": Manner(ids_comparison=result) for result in ("true", "unknown")},
+    **{f"numberMatched is {count}": Manner(matched=count) for count in ("more", "zero")},
+    "no link leads on": Manner(link="none"),
+    "pages end early without a link": Manner(cap=4, ends_at_cap=True),
+    "a limit is refused": Manner(largest_limit=4),
+    "ids are sorted otherwise than compared": Manner(sorts_english=True),
+    "ids are compared otherwise than sorted": Manner(compares_english=True),
+    "whole milliseconds are compared": Manner(milliseconds=True),
+    "comparisons are inclusive": Manner(inclusive=True),
+    "answers are old": Manner(stale=2),
+    "undated items come first": Manner(undated_first=True),
+    "pages begin with a byte order mark": Manner(byte_order_mark=True),
+    "pages overlap": Manner(overlap=2),
+}
+"""Manners that are odd in one way."""
+
+
+def odd_story(manner: Manner, seed: int) -> Story:
+    """A story of a catalog that is odd in that way, and of edits every now and then."""
+    story = story_of(seed)
+    moves = replace(story.moves, chances=(("last ahead", 0.2), ("deleted", 0.1)), least_stable=len(story.bodies) // 2)
+    bodies = tuple(line.replace(b'"collection": "C"', b'"collection": "c"') for line in story.bodies)
+    return replace(story, bodies=bodies, manner=manner, moves=moves, shard=(("page_size", 6),))
 
 
 def _moves(dice: Dice, seed: int, count: int) -> Moves:

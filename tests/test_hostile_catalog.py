@@ -17,7 +17,7 @@ import zstandard
 from forking import Forked, forked
 from hostile_catalog import Catalog, Server, serving
 from hostile_items import Item, Json, instant
-from hostile_stories import Story, simplest, story_of
+from hostile_stories import ODDITIES, Story, odd_story, simplest, story_of
 from stac_stub import environment
 
 ONLY = os.environ.get("HOSTILE_SEED")
@@ -153,6 +153,14 @@ def report(tell: Tell, done: Harvested) -> str:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_what_is_called_complete_holds_every_stable_item_once(tell: Tell, seed: int) -> None:
     done = tell(story_of(seed))
+    assert not done.problem(), report(tell, done)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("seed", SEEDS[:2])
+@pytest.mark.parametrize("oddity", ODDITIES)
+def test_each_oddity_alone_is_borne_or_said(tell: Tell, oddity: str, seed: int) -> None:
+    done = tell(odd_story(ODDITIES[oddity], seed))
     assert not done.problem(), report(tell, done)
 
 
