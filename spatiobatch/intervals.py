@@ -93,13 +93,18 @@ class Interval:
         return type(self)(_moment(low), _moment(high))
 
     def cut(self, pieces: int, span: Self) -> list[Self]:
-        """This interval in up to so many pieces, which divide `span` equally; the outermost reach to its own ends."""
+        """This interval in up to so many pieces, which divide `span` equally; the outermost reach to its own ends.
+
+        Cuts are on whole seconds, so that a service that compares milliseconds loses nothing at them.
+        """
         inside = self.clip(span)
         if inside.start is None or inside.end is None or inside.empty:
             return [self]
         length = inside.end - inside.start
-        points = {inside.start + length * number // pieces for number in range(1, pieces)} - {inside.start}
-        return [type(self)(start, end) for start, end in pairwise([self.start, *sorted(points), self.end])]
+        cuts = (inside.start + length * number // pieces for number in range(1, pieces))
+        points = {cut.replace(microsecond=0) for cut in cuts}
+        inner = sorted(point for point in points if point > inside.start)
+        return [type(self)(start, end) for start, end in pairwise([self.start, *inner, self.end])]
 
 
 def uncovered(whole: Interval, parts: Iterable[Interval]) -> list[Interval]:

@@ -1069,7 +1069,7 @@ class Walk:
         """The call whose page, and those behind its links, are being read."""
         self.tied: set[bytes] = set()
         self.odd: set[bytes] = set()
-        self.page_before: dict[bytes, datetime] = {}
+        self.page_before: dict[bytes, Entry] = {}
         self.asked: set[bytes] = set()
         self.seen: set[bytes] = set()
 
@@ -1134,9 +1134,10 @@ class Walk:
             return own
         fresh = [entry for entry in own if self.is_new(entry)]
         placed = [entry for entry in fresh if entry.placed]
+        self.check_filter(own)
         self.check_order(placed)
         self.came_again = any(entry.key in self.odd for entry in own)
-        self.page_before = {entry.key: entry.rank for entry in own}
+        self.page_before = {entry.key: entry for entry in own}
         self.odd.update(entry.key for entry in fresh if not entry.placed)
         self.moved = bool(placed)
         if placed:
@@ -1145,12 +1146,17 @@ class Walk:
 
     def is_new(self, entry: Entry) -> bool:
         """Whether it has not come yet, of the items that a page from the place on may bring again."""
-        if entry.key in self.odd or self.page_before.get(entry.key) == entry.rank:
+        if entry.key in self.odd or self.repeats(entry):
             return False
         if self.catalog.filters or not self.place or not entry.placed:
             return True
         here, there = second(self.place.moment or LATEST), second(entry.rank)
         return entry.key not in self.tied if here == there else (there < here) == self.backwards
+
+    def repeats(self, entry: Entry) -> bool:
+        """Whether the page before held it, as it is."""
+        before = self.page_before.get(entry.key)
+        return before is not None and before.rank == entry.rank and bytes(before.raw) == bytes(entry.raw)
 
     def check_circle(self, entries: list[Entry]) -> None:
         """Note that a page came by a link."""
@@ -1158,6 +1164,17 @@ class Walk:
         if entries and content in self.seen:
             raise LostThread("a page came before")
         self.seen.add(content)
+
+    def check_filter(self, entries: list[Entry]) -> None:
+        """Look for items that a page from the place on cannot hold; of a page before, it may repeat the last alone."""
+        if not self.place or not self.catalog.filters:
+            return
+        here = second(self.place.moment or LATEST)
+        for entry in entries:
+            there = second(entry.rank)
+            behind = entry.placed and there != here and (there < here) != self.backwards
+            if behind or (self.last and entry.key != self.last.key and entry.placed and self.repeats(entry)):
+                raise Disagreement(f"the service does not filter as it was asked to: {entry.item.id} came again")
 
     def check_order(self, entries: list[Entry]) -> None:
         """Look for items that tell in which order the service compares, and ask it."""
@@ -1699,6 +1716,8 @@ class Harvest:
         self.walk = Walk(catalog, shard, self.interval)
         self.archive = Archive(folder)
         self.cut: datetime | None = None
+        self.beside: set[bytes] = set()
+        """Items that came and belong to other shards, of a service that narrows to intervals that they overlap."""
 
     def run(self) -> None:
         """Page to the end, or to where the quota or the wish for so many items ends it."""
@@ -1709,6 +1728,8 @@ class Harvest:
                 self.archive.close()
                 self.archive = Archive(self.folder)
             owned = self.interval.owned(page, self.catalog.filters)
+            if len(owned) < len(page):
+                self.beside |= {entry.key for entry in page} - {entry.key for entry in owned}
             self.cut = self.where_to_cut(owned)
             if self.cut:
                 owned = [entry for entry in owned if entry.moment and entry.moment < self.cut]
@@ -1743,13 +1764,11 @@ class Harvest:
         return Interval(self.interval.start, self.cut, False) if self.cut else self.interval
 
     def uncounted(self, came: int) -> int:
-        """Items that the catalog counts and that did not come, after it was asked once more.
-
-        Only what the service itself narrows to the interval can be counted.
-        """
+        """Items that the catalog counts and that did not come, after it was asked once more."""
+        came += len(self.beside)
         if not isinstance(self.walk.matched, int) or self.archive.count == self.shard.max_items:
             return 0
-        if not (self.catalog.filters or self.interval.whole) or (self.walk.matched <= came and not self.cut):
+        if (self.cut and not self.catalog.filters) or (not self.cut and self.walk.matched <= came):
             return 0
         return max(0, self.catalog.counted(self.shard, self.covered) - came)
 

@@ -296,3 +296,12 @@ def test_a_receipt_of_a_later_version_is_read() -> None:
     told = {"a_new_key": 1, "verification": {"arrived": ["a"], "arrived_count": 5000, "new": []}}
     (shard,) = plan({"id": "c"}).owed([])
     assert total([receipt(shard, **told)]).arrived == 5000
+
+
+def test_cuts_are_on_whole_seconds() -> None:
+    span = Interval(instant("2020-01-01T00:00:00.25Z"), instant("2020-01-01T00:00:10.75Z"))
+    inner = [part.start for part in span.cut(4, span)[1:]]
+    assert len(inner) == 3
+    assert all(moment and not moment.microsecond for moment in inner)
+    narrow = Interval(instant("2020-01-01T00:00:00.25Z"), instant("2020-01-01T00:00:00.75Z"))
+    assert narrow.cut(4, narrow) == [narrow]

@@ -42,11 +42,11 @@ def all_there(done: Outcome) -> bool:
 def test_what_is_read_back_is_read_whole(server: Server, harvesting: Harvest, count: int) -> None:
     server.catalog.bodies = [large(n) for n in range(count)]
 
-    def overlap(page: Page) -> None:
+    def redate(page: Page) -> None:
         if page.number == 2:
-            page.bodies.insert(0, large(9))
+            server.catalog.bodies[4] = large(4).replace(b"2020-01-05", b"2999-01-01")
 
-    server.catalog.twist = overlap
+    server.catalog.twist = redate
     done = harvesting()
     assert all_there(done)
     assert done.receipt["duplicates"] == 1
@@ -297,3 +297,16 @@ def test_the_receipt_seals_the_archive(server: Server, harvesting: Harvest) -> N
     archive = server.blobs["harvests/h/items/c/shard.ndjson.zst"]
     assert (receipt["schema_version"], receipt["harvest_id"]) == ("2.0", "h")
     assert receipt["archive"] == {"size": len(archive), "sha256": sha256(archive).hexdigest()}
+
+
+def test_of_a_service_that_does_not_filter_what_lies_beside_the_shard_is_counted_too(
+    server: Server, harvesting: Harvest
+) -> None:
+    ranged = {"start_datetime": "2019-06-01T00:00:00Z", "end_datetime": "2020-01-20T00:00:00Z"}
+    server.catalog.bodies = [*(item(n) for n in range(30)), item(99, None, **ranged)]
+    server.catalog.filters = server.catalog.sorts = server.catalog.picks_fields = False
+    server.catalog.matched = lambda found: found
+    done = harvesting(verify="none", start="2020-01-10T00:00:00Z")
+    assert (len(done.ids), done.receipt["uncounted"]) == (21, 0)
+    server.catalog.twist = lambda page: setattr(page, "token", None)
+    assert harvesting(verify="none", start="2020-01-10T00:00:00Z").receipt["uncounted"] == 12
