@@ -122,7 +122,11 @@ def _warnings(manifest: Manifest) -> list[str]:
             manifest.unreadable_collections
         ),
         "ids could not be settled; their names are in the manifest": sum(totals.unsettled for totals in found),
+        "items cannot be read and are not archived; they are named in the manifest": sum(t.unreadable for t in found),
+        "items name another collection and are not archived; the manifest names them": sum(t.foreign for t in found),
+        "items are counted by the catalog and were not given": sum(totals.uncounted for totals in found),
         "items are dirty; they are archived as they came, and named in the manifest": sum(t.dirty for t in found),
+        "shards are of a version without seals; their items were counted, not compared": sum(t.unsealed for t in found),
         "items are not in the GeoParquet files; the archive has them": sum(t.not_in_parquet for t in found),
     }
     unverified = [] if manifest.verified else ["Completeness was not verified."]
