@@ -1663,23 +1663,29 @@ class Verification:
         self.problem = walk.problem
 
     def settle(self, names: dict[bytes, str], archived: dict[bytes, bytes]) -> dict[bytes, str]:
-        """Ask for what only one of the looks has, twice for what does not come; the ids that stay unexplained."""
-        first = self.catalog.find(self.shard, list(names.values()))
-        absent = {key: name for key, name in names.items() if key not in first.entries}
-        again = self.catalog.find(self.shard, list(absent.values()))
-        self.unreadable |= first.unreadable | again.unreadable
-        there = first.entries | again.entries
-        gone = {key: name for key, name in absent.items() if key not in there}
-        hidden = set(gone)
-        if first.answers and again.answers:  # what is still listed is not gone
-            hidden &= set(self.catalog.find(self.shard, list(gone.values()), fields=LISTED_FIELDS).entries)
-        left = {key: names[key] for key in hidden}
+        """Ask for what only one of the looks has; the ids that stay unexplained.
+
+        What does not come is asked for again, since a service may give fewer than were asked for. Absent is what two
+        searches in a row lack, if no listing shows it.
+        """
+        there: dict[bytes, Entry] = {}
+        gone, misses, answers = dict(names), 0, True
+        while gone and misses < 2:
+            found = self.catalog.find(self.shard, list(gone.values()))
+            self.unreadable |= found.unreadable
+            answers, misses = answers and found.answers, 0 if found.entries else misses + 1
+            there |= found.entries
+            gone = {key: name for key, name in gone.items() if key not in there}
+        if not answers or self.catalog.find(self.shard, list(gone.values()), fields=LISTED_FIELDS).entries:
+            left, gone = gone, {}
+        else:
+            left = {}
         for key, entry in there.items():
             if not self.explains(entry, archived.get(key)):
                 left[key] = names[key]
             elif key not in archived and self.covered.owns(entry, self.catalog.filters):
                 self.arrived[key] = names[key]
-        self.deleted |= {key: name for key, name in gone.items() if key not in left}
+        self.deleted |= gone
         self.settled |= names.keys() - left.keys()
         return left
 

@@ -229,8 +229,8 @@ class Story:
 
     @property
     def most_calls(self) -> int:
-        """More calls than a harvest of it can need."""
-        return 40 + 12 * (-(-len(self.bodies) // self.page_size) + 1)
+        """More calls than a harvest of it can need: it may start over three times, while the catalog grows."""
+        return 80 + 24 * (-(-len(self.bodies) // self.page_size) + 1)
 
     def catalog(self) -> Catalog:
         """The catalog that tells it."""
