@@ -383,8 +383,11 @@ def _repeat_link(_catalog: Catalog, page: Page, _dice: random.Random) -> None:
 
 
 def _go_back(catalog: Catalog, page: Page, dice: random.Random) -> None:
-    """Begin with items that lie before the page."""
-    everything = catalog.in_order(list(catalog.items.values()), page.query)
+    """Begin with items that lie before the page, and that a filter by kind lets through as it does the first of it."""
+    alike = [
+        item for item in catalog.items.values() if page.items and item.fields["kind"] == page.items[0].fields["kind"]
+    ]
+    everything = catalog.in_order(alike, page.query)
     if page.items and page.items[0] in everything:
         place = everything.index(page.items[0])
         page.items = everything[max(0, place - dice.randint(1, 4)) : place] + page.items

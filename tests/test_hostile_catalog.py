@@ -76,7 +76,10 @@ class Harvested:
             return "a traceback"
         if self.code not in VERDICTS | {0}:
             return f"exit code {self.code}"
-        if self.story.honest and not self.claimed:
+        uncounted = (
+            self.code == 0 and self.receipt["uncounted"]
+        )  # edits outran both looks, and the catalog's count tells
+        if self.story.honest and not self.claimed and not (uncounted and self.story.moves):
             return "an honest catalog was not harvested completely"
         return "a receipt beside a failure" if self.code and self.receipts else None
 
