@@ -385,7 +385,9 @@ def _repeat_link(_catalog: Catalog, page: Page, _dice: random.Random) -> None:
 def _go_back(catalog: Catalog, page: Page, dice: random.Random) -> None:
     """Begin with items that lie before the page, and that a filter by kind lets through as it does the first of it."""
     alike = [
-        item for item in catalog.items.values() if page.items and item.fields["kind"] == page.items[0].fields["kind"]
+        item
+        for item in catalog.items.values()
+        if page.items and item.fields.get("kind") == page.items[0].fields.get("kind")
     ]
     everything = catalog.in_order(alike, page.query)
     if page.items and page.items[0] in everything:
