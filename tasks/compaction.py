@@ -188,7 +188,7 @@ def _task(
         "RESULTS_URL": results_url(azure, environment),
         "HARVEST_ID": harvest_id,
         "COMPACT": path,
-        "COLLECTION": collection,
+        "COLLECTION": to_json(collection).decode(),  # no variable holds a NUL, which a name may
     }
     logs = Layout(harvest_id).logs(task_id)
     return node_task(azure, environment, task_id, script=SCRIPT, logs=logs, variables=variables)

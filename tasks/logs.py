@@ -95,8 +95,10 @@ def _on_being_killed(settings: Settings, task: BatchTask) -> str:
 def _collection_of(task: BatchTask) -> str | None:
     """The collection that a task was to harvest or to compact, if it was for one."""
     asked = {setting.name: setting.value for setting in task.environment_settings or []}
-    shard = asked.get("SHARD")
-    return str(json.loads(shard)["collection"]) if shard else asked.get("COLLECTION")
+    shard, collection = asked.get("SHARD"), asked.get("COLLECTION")
+    if shard:
+        return str(json.loads(shard)["collection"])
+    return str(json.loads(collection)) if collection else None
 
 
 def _outcome(info: BatchTaskExecutionInfo) -> str:

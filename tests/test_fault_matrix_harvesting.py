@@ -25,7 +25,7 @@ from tasks.attempts import run_tasks
 from tasks.base import Base, read_base
 from tasks.batch_account import ensure_batch_account
 from tasks.clients import AzureClients
-from tasks.compaction import _report, compact
+from tasks.compaction import Compacted, _report, compact
 from tasks.environment import Environment, pool_metadata, read_environment, results
 from tasks.items import run_round
 from tasks.job import close_job, open_job, submit_tasks, wait_for_tasks
@@ -196,7 +196,7 @@ def settling(stage: Stage) -> Taken:
     world = stage.world
     name = world.done.manifest.harvest_id
     reports = {COLLECTION: _report(azure, there, name, COLLECTION)}
-    arguments = (azure, there, job, name, world.plan, (reports, world.receipts), Base())
+    arguments = (azure, there, job, name, world.plan, Compacted(reports, world.receipts, []), Base())
     return Taken(settle, arguments, lambda manifest: manifest.collections == world.done.manifest.collections)
 
 

@@ -14,7 +14,7 @@ import shapely
 import zstandard
 from forking import Forked, forked
 from parquet_readers import READERS, differences
-from test_compaction_script import ITEMS, MEASURED, Compact, Container, compact, item
+from test_compaction_script import MEASURED, Compact, Container, compact, item
 from test_fuzz_readers import compacted
 
 __all__ = ["compact"]
@@ -308,7 +308,7 @@ def test_large_items_are_rows_in_bounded_memory(container: Container, compact: C
         item(f"i{n}", properties={"log": f"{n}" * (1_000_000 if n % 10 else 4_000_000)}) + b"\n" for n in range(1, 9)
     ]
     packed = [packer.compress(line.replace(b'"id": "i', b'"id": "%d-' % turn)) for turn in range(40) for line in lines]
-    container.blobs[f"{ITEMS}/s1.ndjson.zst"] = b"".join([*packed, packer.flush()])
+    container.hold(b"".join([*packed, packer.flush()]))
     done = compact(command=MEASURED)
     assert done.report["failed"] is None
     assert done.report["files"]["2020-01"]["rows"] == 320
