@@ -93,10 +93,15 @@ EXPLAINED = {
 """By definition. A model of the SDK stands for the api-version that the SDK sends."""
 NO_MODEL = {
     ("geoCatalogs", "id"): "read-only; there is no SDK for Microsoft.Orbital's GeoCatalogs",
+    ("geoCatalogs", "systemData"): "read-only, as above; recorded",
     ("GeoCatalogProperties", "catalogUri"): "read-only, as above",
     ("GeoCatalogProperties", "provisioningState"): "read-only, as above",
 }
 OTHERWISE = {
+    (
+        "type",
+        "'microsoft.orbital/geocatalogs' is not one of ['Microsoft.Orbital/geoCatalogs']",
+    ): "recorded in this letter case",
     ("properties.condition", "None is not of type 'string'"): "ARM answers what a role assignment lacks as null",
     ("properties.conditionVersion", "None is not of type 'string'"): "as above",
     ("properties.delegatedManagedIdentityResourceId", "None is not of type 'string'"): "as above",
@@ -136,7 +141,8 @@ def of(traffic: list[dict[str, Any]], service: str) -> list[dict[str, Any]]:
 def arm_schema(request: dict[str, Any], kind: str) -> Path:
     """The schema of a resource's provider, of the request's api-version."""
     (version,) = parse_qs(urlsplit(request["url"]).query)["api-version"]
-    return SPECS / "arm" / f"{VERSIONS_AT_HAND.get(version, version)}__{kind.partition('/')[0]}.json"
+    name = f"{VERSIONS_AT_HAND.get(version, version)}__{kind.partition('/')[0]}.json"
+    return next(file for file in (SPECS / "arm").iterdir() if file.name.lower() == name.lower())
 
 
 def resource_misfits(request: dict[str, Any], kind: str, body: dict[str, Any], *, written: bool) -> Iterator[Misfit]:
