@@ -1126,9 +1126,10 @@ class Walk:
             self.matched = page.matched
         entries, unreadable = entries_of(page.features)
         self.unreadable.update(unreadable)
-        own = [entry for entry in entries if entry.item.collection in (self.shard.collection, None)]
+        expected = (self.shard.collection, None)
+        own = [entry for entry in entries if entry.item.collection in expected]
         if len(own) < len(entries):
-            self.foreign |= {e.item.id: str(e.item.collection) for e in entries if e not in own}
+            self.foreign |= {e.item.id: str(e.item.collection) for e in entries if e.item.collection not in expected}
         if not self.catalog.by_value:
             self.check_circle(own)
             return own
