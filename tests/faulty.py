@@ -2,8 +2,14 @@
 
 import io
 import re
+import threading
 import time
-from http.server import BaseHTTPRequestHandler
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeVar
+
+S = TypeVar("S", bound=ThreadingHTTPServer)
 
 HANG_SECONDS = 3
 """Longer than any test lets a script wait for an answer."""
@@ -48,3 +54,16 @@ class Faulty(BaseHTTPRequestHandler):
         if half := body[: len(body) // 2]:
             self.wfile.write(head + b"\r\n\r\n" + half)
         self.close_connection = True
+
+
+@contextmanager
+def running(server: S) -> Iterator[S]:
+    """A server in a thread of its own."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal, Protocol
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from faulty import running
 from hostile_items import Comparison, Item, Json, UnsupportedFilterError, item_from, overlaps, picked
 
 COLLECTION, OTHER = "c", "d"
@@ -515,11 +516,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving() -> Iterator[Server]:
     """A server in a thread of its own."""
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(Server()) as server:
+        yield server

@@ -4,14 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-from faulty import Faulty
+from faulty import Faulty, running
 
 SCRIPTS = Path(__file__).parents[1] / "task_scripts"
 TOOLS = (
@@ -102,14 +101,8 @@ class _Handler(Faulty):
 @contextmanager
 def serving() -> Iterator[Server]:
     """A server in a thread of its own."""
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(Server()) as server:
+        yield server
 
 
 def stand_in(folder: Path, name: str, body: str) -> None:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import zstandard
-from faulty import Faulty
+from faulty import Faulty, running
 from node_scripts import CLIENT_ID, HURRY, SCRIPTS, Answer, run
 
 Json = dict[str, Any]
@@ -294,14 +293,8 @@ class _Handler(Faulty):
 @contextmanager
 def serving() -> Iterator[Server]:
     """A server in a thread of its own."""
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(Server()) as server:
+        yield server
 
 
 @dataclass

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,7 +17,7 @@ import msgspec
 import pytest
 import rustac
 import zstandard
-from faulty import Faulty
+from faulty import Faulty, running
 from node_scripts import CLIENT_ID, HURRY, SCRIPTS, run
 
 Json = dict[str, Any]
@@ -143,12 +142,8 @@ class _Handler(Faulty):
 
 @pytest.fixture
 def container() -> Iterator[Container]:
-    with Container() as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with running(Container()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @dataclass

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import stac_stub
 from fault_cases import KINDS, Case, drawn, losing
 from fault_report import Tally
+from faulty import running
 from node_scripts import CLIENT_ID, HURRY, SCRIPTS, environment, page, run, serving, tool_folder
 from test_compaction_script import WANTED, Container
 
@@ -77,14 +77,10 @@ def items(folder: Path, faults: list[tuple[str, str]]) -> Ran:
 
 def compaction(folder: Path, faults: list[tuple[str, str]]) -> Ran:
     with ExitStack() as stack:
-        server = stack.enter_context(Container())
+        server = stack.enter_context(running(Container()))
         server.archive(*(stac_stub.item(number) for number in range(5)))
         server.want({"shards": [server.part("s1")]})
         server.faults = faults
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(server.shutdown)
         variables = {
             "RESULTS_URL": f"{server.origin}/results",
             "HARVEST_ID": "h",

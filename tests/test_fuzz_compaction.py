@@ -3,10 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
-from threading import Thread
 from typing import Any
 
 import pytest
+from faulty import running
 from forking import Forked, forked
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,12 +36,8 @@ LINES = (
 
 @pytest.fixture(scope="module")
 def container() -> Iterator[Container]:
-    with Container() as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with running(Container()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 import zstandard
 from catalogs import DATA
+from faulty import running
 from forking import Forked, forked
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,12 +117,8 @@ ODD = st.lists(st.tuples(few(MEMBERS), few(PROPERTIES)), min_size=1, max_size=6)
 
 @pytest.fixture(scope="module")
 def container() -> Iterator[Container]:
-    with Container() as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with running(Container()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import duckdb
@@ -12,6 +11,7 @@ import pyarrow.parquet
 import pytest
 import shapely
 import zstandard
+from faulty import running
 from forking import Forked, forked
 from parquet_readers import READERS, differences
 from test_compaction_script import MEASURED, Compact, Container, compact, item
@@ -38,12 +38,8 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forked]:
 
 @pytest.fixture(scope="module")
 def container() -> Iterator[Container]:
-    with Container() as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with running(Container()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
