@@ -113,6 +113,7 @@ def _collection(text: str) -> dict[str, Any]:
     """A collection, by the letter of RFC 8259: Python's own reader takes NaN and bytes that are no UTF-8, too."""
 
     def refuse(constant: str) -> None:
+        """Raise: a constant that JSON does not have."""
         raise ValueError(f"it holds {constant}")
 
     text.encode()
